@@ -1,0 +1,123 @@
+"""Say what a build Job is asked for and what it answers: requests, manifests, the termination message."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, TypeAdapter
+
+from nemotron_api.record import Record, fingerprint
+
+TERMINATION_MESSAGE_BYTES = 4096
+MANIFEST = "manifest.json"
+COMPLETE = "COMPLETE"
+
+Kind = Literal["Weights", "Engine"]
+Target = Literal["Torch"]
+Precision = Literal["FP32", "BF16"]
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
+"""A DNS label: it becomes a folder in the engine and the name clients ask for."""
+
+
+class Limits(Record):
+    """What one replica serves at most. Part of an engine's identity: pools are sized from it."""
+
+    max_sequence_tokens: int = Field(default=4096, ge=16, le=1_048_576)
+    max_batch: int = Field(default=16, ge=1, le=1024)
+
+
+class WeightsRequest(Record):
+    """Fetch a checkpoint into `<store>/weights/<fingerprint>/` and verify it."""
+
+    kind: Literal["Weights"] = "Weights"
+    uri: str
+    digest: Digest | None = None
+    """sha256 over the checkpoint's file list (see `nemotron_build.digest`); None means whatever is there."""
+    store: str
+    """Name of the claim that keeps it: an artifact is its inputs at one place. The mount's path is the Job's affair."""
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self)
+
+
+class EngineRequest(Record):
+    """Turn verified weights into `<store>/engines/<fingerprint>/`, an engine that `target` can serve."""
+
+    kind: Literal["Engine"] = "Engine"
+    model: ModelName
+    weights: Fingerprint
+    """Fingerprint of the Weights artifact, the name of its directory in the store."""
+    weights_digest: Digest
+    target: Target = "Torch"
+    precision: Precision = "BF16"
+    limits: Limits = Limits()
+    runtime: str
+    """The image that builds and serves, by digest or tag: its libraries decide what the engine is."""
+    store: str
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self)
+
+
+BuildRequest = Annotated[WeightsRequest | EngineRequest, Field(discriminator="kind")]
+BUILD_REQUEST: TypeAdapter[WeightsRequest | EngineRequest] = TypeAdapter(BuildRequest)
+
+
+class FileEntry(Record):
+    path: str
+    sha256: str
+    bytes: int
+
+
+class Manifest(Record):
+    """`manifest.json` of a sealed artifact: what it was made of, by what, and every file it holds."""
+
+    kind: Kind
+    fingerprint: Fingerprint
+    request: dict[str, Any]
+    digest: Digest
+    """sha256 over `files`: the content's identity, as the fingerprint is the inputs'."""
+    files: tuple[FileEntry, ...]
+    versions: dict[str, str] = Field(default_factory=dict)
+    host: dict[str, str] = Field(default_factory=dict)
+    record: dict[str, Any] = Field(default_factory=dict)
+    """What the build learnt: parameters, state and page sizes in bytes, the smoke generation."""
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+class ServingConfig(Record):
+    """What a serving pod is told: the operator writes it into the revision's ConfigMap, the launcher reads it."""
+
+    model: str
+    """The Triton model's name: `spec.model.name`, the name the engine's model repository was rendered with."""
+    engine: str
+    """Directory of the engine inside the store's mount."""
+    manifest_sha256: str
+    """sha256 of the engine's manifest.json; the pod refuses to serve anything else."""
+    drain_seconds: int = 600
+    connection_age_seconds: int = 30
+    max_waiting: int = 256
+
+
+class Success(Record):
+    """The termination message of a Job that sealed its artifact."""
+
+    fingerprint: str
+    manifest_sha256: str
+    digest: str
+    bytes: int
+    seconds: float
+    record: dict[str, Any] = Field(default_factory=dict)
+
+
+class Failure(Record):
+    """The termination message of a Job that could not."""
+
+    reason: str
+    message: str

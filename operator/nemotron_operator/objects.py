@@ -1,0 +1,94 @@
+"""Refer to Kubernetes objects and compare manifests, without touching a cluster."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+from nemotron_api import names
+from nemotron_api.record import sha256_of
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object as the REST API addresses it."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    @property
+    def base(self) -> str:
+        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+
+    def path(self, namespace: str, name: str = "") -> str:
+        return f"{self.base}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+POD = Kind("v1", "Pod", "pods")
+PDB = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+JOB = Kind("batch/v1", "Job", "jobs")
+ND = Kind(names.API_VERSION, names.DEPLOYMENT_KIND, names.DEPLOYMENT_PLURAL)
+NA = Kind(names.API_VERSION, names.ARTIFACT_KIND, names.ARTIFACT_PLURAL)
+
+CHILDREN = (SERVICE_ACCOUNT, CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE, PDB, JOB)
+"""Kinds the operator makes and labels as its own."""
+KINDS = {kind.kind: kind for kind in (*CHILDREN, CLAIM, POD, ND, NA)}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """Names one object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "Ref":
+        meta = manifest["metadata"]
+        return cls(manifest["kind"], meta["namespace"], meta["name"])
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def with_hash(manifest: Manifest) -> Manifest:
+    """The manifest carrying the hash of itself, to be compared with what a live object carries."""
+    meta = manifest["metadata"]
+    annotations = {**meta.get("annotations", {}), names.APPLIED_HASH: sha256_of(manifest)[:16]}
+    return {**manifest, "metadata": {**meta, "annotations": annotations}}
+
+
+def is_satisfied(desired: Any, live: Any) -> bool:
+    """Whether every field of `desired` stands in `live` with the same meaning.
+
+    Lists are compared item by item in order; quantities (`1` and `1000m`) by value.
+    """
+    if isinstance(desired, Mapping):
+        return isinstance(live, Mapping) and all(
+            key in live and is_satisfied(value, live[key]) for key, value in desired.items()
+        )
+    if isinstance(desired, Sequence) and not isinstance(desired, str):
+        return (
+            isinstance(live, Sequence)
+            and len(desired) == len(live)
+            and all(is_satisfied(d, v) for d, v in zip(desired, live, strict=True))
+        )
+    return bool(desired == live) or _same_quantity(desired, live)
+
+
+def _same_quantity(desired: Any, live: Any) -> bool:
+    try:
+        return bool(parse_quantity(desired) == parse_quantity(live))
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,64 @@
+"""Ask replicas things over HTTP: a token through the Service, and the metrics of each pod."""
+
+import asyncio
+from collections.abc import Sequence
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from nemotron_api import names
+from nemotron_operator.observed import Load
+
+_TOKEN_SECONDS = 30.0
+_METRICS_SECONDS = 2.0
+_WAITING, _USED, _TOTAL = "nemotron_waiting_requests", "nemotron_state_slots_used", "nemotron_state_slots_total"
+
+
+class Prober:
+    """Holds the HTTP session; connections are not kept, so that every question takes the path a new client takes."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Prober":
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=64))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session
+        await self._session.close()
+
+    async def ask_for_token(self, address: str, model: str) -> str:
+        """Generate one token through a Service's address; the reason why not, empty when one came."""
+        assert self._session
+        url = f"http://{address}:{names.HTTP_PORT}/v2/models/{model}/generate"
+        question = {"text_input": "Hello", "max_tokens": 1, "stream": False}
+        try:
+            timeout = aiohttp.ClientTimeout(total=_TOKEN_SECONDS)
+            async with self._session.post(url, json=question, timeout=timeout) as response:
+                answer = await response.json(content_type=None)
+                if response.status == 200 and answer.get("completion_tokens", 0) >= 1:
+                    return ""
+                return f"The Service answered {response.status}: {answer.get('error', answer)}"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            return f"No token through the Service: {type(error).__name__}: {error}"
+
+    async def load(self, addresses: Sequence[str]) -> Load:
+        """Waiting requests and state slots over all replicas; a replica that does not answer is left out."""
+        answers = await asyncio.gather(*(self._scrape(address) for address in addresses))
+        got = [answer for answer in answers if answer]
+        waiting, used, total = (int(sum(answer[name] for answer in got)) for name in (_WAITING, _USED, _TOTAL))
+        return Load(len(addresses), len(got), waiting, used, total)
+
+    async def _scrape(self, address: str) -> dict[str, float] | None:
+        assert self._session
+        url = f"http://{address}:{names.METRICS_PORT}/metrics"
+        try:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_METRICS_SECONDS)) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        values = {
+            sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples
+        }
+        return values if {_WAITING, _USED, _TOTAL} <= values.keys() else None
