@@ -1,0 +1,15 @@
+"""Gate with SiLU first, then scale each group of channels to root mean square 1.
+
+Source: `RMSNormGated` of state-spaces/mamba with norm_before_gate=False. The weight is multiplied after the cast,
+unlike the block norm.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, *, groups: int, eps: float) -> Tensor:
+    """y: (…, c) in any dtype, z: (…, c) the gate, weight: (c) → (…, c) in the gate's dtype."""
+    gated = (y.float() * F.silu(z.float())).view(*y.shape[:-1], groups, -1)
+    scaled = gated * (gated.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return weight.to(z.dtype) * scaled.view(y.shape).to(z.dtype)
