@@ -41,7 +41,6 @@ class HybridConfig:
     vocab_size: int
     hidden_size: int
     norm_eps: float
-    tie_embeddings: bool
     eos_token_ids: tuple[int, ...]
 
     mamba_heads: int

@@ -56,7 +56,6 @@ FIELDS: dict[str, Field] = {
     "vocab_size": _integer("vocab_size"),
     "hidden_size": _integer("hidden_size"),
     "norm_eps": _number("layer_norm_epsilon", "norm_eps", "rms_norm_eps", default=1e-5),
-    "tie_embeddings": _flag("tie_word_embeddings"),
     "mamba_heads": _integer("mamba_num_heads"),
     "mamba_head_dim": _integer("mamba_head_dim"),
     "state_size": _integer("ssm_state_size", "mamba_state_dim"),

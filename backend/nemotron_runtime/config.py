@@ -1,0 +1,66 @@
+"""Size a packed engine: `runtime.json`, written by `pack` and read by `open_engine`."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from nemotron_api.errors import EngineMismatch
+
+RUNTIME = "runtime.json"
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+
+PAGE_TOKENS = 16
+
+Precision = Literal["FP32", "BF16"]
+DTYPES: dict[str, torch.dtype] = {"FP32": torch.float32, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """What one engine holds: the element type of weights, KV and activations, and the sizes of its two pools."""
+
+    dtype: Precision
+    max_batch: int
+    """State slots: sequences that run at the same time."""
+    max_sequence_tokens: int
+    """Prompt and generated tokens of one sequence."""
+    page_tokens: int
+    pages: int
+    """KV pages in all."""
+    eos_token_ids: tuple[int, ...]
+
+    def pages_for(self, tokens: int) -> int:
+        """Pages that hold this many tokens."""
+        return math.ceil(tokens / self.page_tokens)
+
+
+def plan_config(
+    dtype: Precision, max_batch: int, max_sequence_tokens: int, eos_token_ids: tuple[int, ...]
+) -> RuntimeConfig:
+    """Pools in which `max_batch` sequences of full length run at once, so that pages never wait for one another."""
+    pages = max_batch * math.ceil(max_sequence_tokens / PAGE_TOKENS)
+    return RuntimeConfig(dtype, max_batch, max_sequence_tokens, PAGE_TOKENS, pages, eos_token_ids)
+
+
+def write_config(config: RuntimeConfig, directory: Path) -> None:
+    (directory / RUNTIME).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load_config(directory: Path) -> RuntimeConfig:
+    """Raises EngineMismatch when the directory is no engine of this version of the runtime."""
+    try:
+        raw = json.loads((directory / RUNTIME).read_text(encoding="utf-8"))
+        config = RuntimeConfig(**{**raw, "eos_token_ids": tuple(raw["eos_token_ids"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise EngineMismatch(f"{directory} holds no engine this runtime can open ({error}): build it again") from error
+    if config.pages < config.pages_for(config.max_sequence_tokens):
+        raise EngineMismatch(
+            f"{RUNTIME} has {config.pages} pages, but one sequence of {config.max_sequence_tokens} tokens needs "
+            f"{config.pages_for(config.max_sequence_tokens)}: build the engine again"
+        )
+    return config

@@ -1,0 +1,79 @@
+"""The mixers without memory: an MLP, and a mixture of them."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemotron_api.hybrid_config import HybridConfig
+from nemotron_kernels.moe import moe_grouped
+from nemotron_kernels.router import router
+from nemotron_runtime.batch import Batch
+from nemotron_runtime.memory import Memory
+from nemotron_runtime.weights import Linear, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """down(relu(up(x))²), without a gate."""
+
+    up: Linear
+    down: Linear
+
+    def __call__(self, x: Tensor, batch: Batch, memory: Memory) -> Tensor:
+        """x: (t, d) → (t, d)."""
+        return self.run(x)
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(x)).square())
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Routed experts, in a narrower latent space where the model has one, beside a shared expert at full width."""
+
+    config: HybridConfig
+    gate: Tensor
+    correction_bias: Tensor
+    up: Tensor
+    down: Tensor
+    to_latent: Linear | None
+    from_latent: Linear | None
+    shared: Mlp | None
+
+    def __call__(self, x: Tensor, batch: Batch, memory: Memory) -> Tensor:
+        """x: (t, d) → (t, d). The router and the shared expert see x at full width."""
+        ids, weights = self._route(x)
+        routed = moe_grouped(self.to_latent(x) if self.to_latent else x, ids, weights, self.up, self.down)
+        routed = self.from_latent(routed) if self.from_latent else routed
+        return routed + self.shared.run(x) if self.shared else routed
+
+    def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.config
+        return router(
+            x,
+            self.gate,
+            self.correction_bias,
+            k=config.experts_per_token,
+            groups=config.router_groups,
+            top_groups=config.router_top_groups,
+            scale=config.router_scale,
+            normalize=config.normalize_weights,
+        )
+
+
+def build_mlp(weights: Weights) -> Mlp:
+    return Mlp(weights.linear("up_proj"), weights.linear("down_proj"))
+
+
+def build_experts(config: HybridConfig, weights: Weights) -> Experts:
+    return Experts(
+        config=config,
+        gate=weights.tensor("gate.weight"),
+        correction_bias=weights.tensor("gate.e_score_correction_bias"),
+        up=weights.tensor("experts.up_proj"),
+        down=weights.tensor("experts.down_proj"),
+        to_latent=weights.linear("fc1_latent_proj") if config.latent_size else None,
+        from_latent=weights.linear("fc2_latent_proj") if config.latent_size else None,
+        shared=build_mlp(weights.under("shared_experts")) if config.shared_expert_size else None,
+    )

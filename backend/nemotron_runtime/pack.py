@@ -1,0 +1,66 @@
+"""Turn a checkpoint into the files an engine is opened from."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemotron_api.errors import InvalidModel
+from nemotron_api.hybrid_config import HybridConfig, read_config, read_token_ids
+from nemotron_runtime.checkpoint import open_checkpoint
+from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, Precision, plan_config, write_config
+from nemotron_runtime.layout import layout
+from nemotron_runtime.tensorfile import size_of, write_tensors
+
+GENERATION_CONFIG = "generation_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """What the engine holds: how large its weights are, and one unit of each of its two pools."""
+
+    parameters: int
+    weight_bytes: int
+    slot_bytes: int
+    page_bytes: int
+    page_tokens: int
+    pages: int
+
+
+def pack(checkpoint: Path, out: Path, *, dtype: Precision, max_batch: int, max_sequence_tokens: int) -> PackReport:
+    """Write the engine of a checkpoint's folder into `out`, which is made if need be.
+
+    Raises InvalidModel for a config.json that is not of the family, WeightsInvalid for weights that do not match it.
+    """
+    model = read_config(checkpoint)
+    tensors = layout(model)
+    weights = open_checkpoint(checkpoint)
+    weights.verify(tensors)
+
+    runtime = plan_config(dtype, max_batch, max_sequence_tokens, _eos_token_ids(checkpoint, model))
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(checkpoint / CONFIG, out / CONFIG)
+    write_tensors(out / WEIGHTS, tensors, DTYPES[dtype], weights.read)
+    write_config(runtime, out)
+
+    width = DTYPES[dtype].itemsize
+    return PackReport(
+        parameters=sum(packed.elements for packed in tensors),
+        weight_bytes=sum(size_of(packed, DTYPES[dtype]) for packed in tensors),
+        slot_bytes=model.slot_bytes(width),
+        page_bytes=model.kv_bytes_per_token(width) * runtime.page_tokens,
+        page_tokens=runtime.page_tokens,
+        pages=runtime.pages,
+    )
+
+
+def _eos_token_ids(checkpoint: Path, model: HybridConfig) -> tuple[int, ...]:
+    """The tokens that end a text: generation_config.json often knows more of them than config.json."""
+    path = checkpoint / GENERATION_CONFIG
+    if not path.is_file():
+        return model.eos_token_ids
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidModel(f"{GENERATION_CONFIG} is not JSON: {error}") from error
+    return tuple(sorted({*model.eos_token_ids, *read_token_ids(raw, "eos_token_id")}))

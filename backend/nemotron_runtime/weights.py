@@ -1,0 +1,38 @@
+"""Find a layer's tensors by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """x: (t, inputs) → (t, outputs), in the weight's dtype."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The tensors whose names begin with `prefix`."""
+
+    tensors: Mapping[str, Tensor]
+    prefix: str = ""
+
+    def under(self, prefix: str) -> "Weights":
+        return Weights(self.tensors, f"{self.prefix}{prefix}.")
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[self.prefix + name]
+
+    def maybe(self, name: str) -> Tensor | None:
+        return self.tensors.get(self.prefix + name)
+
+    def linear(self, name: str) -> Linear:
+        return Linear(self.tensor(f"{name}.weight"), self.maybe(f"{name}.bias"))
