@@ -1,0 +1,188 @@
+"""Serve an engine in a pod: start Triton, watch it, replace it when it breaks, drain it when asked to end."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from pydantic import ValidationError
+
+from nemotron_api.build import TERMINATION_MESSAGE_BYTES, Failure, ServingConfig
+from nemotron_api.errors import InvalidSpec, NemotronError
+from nemotron_backend import children, health, installation, seal, server
+from nemotron_backend.probe import Prober
+from nemotron_backend.run_directory import RunDirectory
+from nemotron_backend.server import EXIT_SECONDS, Address, Server
+from nemotron_backend.supervise import Action, Limits, Phase, Sight, State, decide
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.1
+FROZEN_SECONDS: Final = 10.0
+NOTICE_SECONDS: Final = 5
+"""How long a client may still use what it knew of a replica after its connection's age ended."""
+
+
+class Launcher:
+    """The loop that looks, asks `decide`, and acts."""
+
+    def __init__(self, config: ServingConfig, engine: Path, address: Address, scratch: Path) -> None:
+        self._config = config
+        self._address = address
+        self._run = RunDirectory(scratch / "run")
+        self._run.path.mkdir()
+        self._shm_prefix = f"nemotron_{os.getpid()}_"
+        found = installation.find(scratch)
+        self._command = server.command(found, config, engine, address, self._shm_prefix)
+        self._environment = server.environment(found, config, self._run.path, os.environ)
+        self._limits = limits(config)
+        self._state = State()
+        self._terminated_at: float | None = None
+        self._ticked_at = time.monotonic()
+        self._failure: Failure | None = None
+
+    def run(self) -> Failure | None:
+        """Serve until told to end. Returns why it ended otherwise."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._terminate)
+        children.adopt()
+        checks = {"/livez": self._not_live, "/readyz": self._not_ready}
+        with health.serving(self._address.host, self._address.health, checks):
+            self._start()
+            try:
+                while self._turn():
+                    time.sleep(TICK_SECONDS)
+            finally:
+                self._server.kill()
+        return self._failure
+
+    def _turn(self) -> bool:
+        """Look, decide, act; false when it is over."""
+        self._ticked_at = time.monotonic()
+        children.bury(keep=self._server.pid)
+        decision = decide(self._state, self._look(), self._limits)
+        if decision.why:
+            log.info("%s → %s: %s", self._state.phase.name, decision.state.phase.name, decision.why)
+        self._state = decision.state
+        match decision.action:
+            case Action.RESTART:
+                self._prober.stop()
+                self._server.kill()
+                self._start()
+            case Action.REFUSE:
+                self._run.refuse()
+            case Action.STOP:
+                self._prober.stop()
+                self._server.terminate()
+            case Action.KILL:
+                self._server.kill()
+            case Action.EXIT if self._state.phase is not Phase.STOPPING:
+                self._failure = Failure.model_validate(self._run.read_failure() or _unexplained(decision.why))
+        return decision.action is not Action.EXIT
+
+    def _start(self) -> None:
+        self._run.clear()
+        self._server = Server(self._command, self._environment, self._shm_prefix)
+        host = "127.0.0.1" if self._address.host == "0.0.0.0" else self._address.host
+        self._prober = Prober(f"{host}:{self._address.grpc}", self._config.model)
+
+    def _look(self) -> Sight:
+        pulse = self._run.read_pulse()
+        return Sight(
+            now=time.monotonic(),
+            terminated_at=self._terminated_at,
+            server_exit=self._server.exit_code,
+            stub_alive=pulse is None or children.is_alive(pulse.pid),
+            generated=self._prober.generated,
+            pulse=pulse,
+        )
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+
+    def _not_live(self) -> str | None:
+        age = time.monotonic() - self._ticked_at
+        return f"the launcher's loop has not turned for {age:.0f} s" if age > FROZEN_SECONDS else None
+
+    def _not_ready(self) -> str | None:
+        if self._terminated_at is None and self._state.phase is Phase.SERVING:
+            return None
+        phase = Phase.LINGERING if self._state.phase is Phase.SERVING else self._state.phase
+        return f"{phase.value} ({self._prober.problem})" if phase is Phase.STARTING else phase.value
+
+
+def limits(config: ServingConfig) -> Limits:
+    """Admitting ends early enough that half of the drain's time is left for the streams."""
+    linger = min(config.connection_age_seconds + NOTICE_SECONDS, config.drain_seconds / 2)
+    # Triton's own timeout ends first, so that it can say what it waited for.
+    return Limits(linger, config.drain_seconds, exit_seconds=EXIT_SECONDS + 2)
+
+
+def _unexplained(why: str) -> dict[str, str]:
+    return {"reason": NemotronError.reason, "message": why}
+
+
+def read_config(path: Path) -> ServingConfig:
+    """Raises InvalidSpec, saying what is wrong in which file."""
+    try:
+        return ServingConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidSpec(f"{path} cannot be read ({error.strerror}): --config names the serving.json") from error
+    except ValidationError as error:
+        raise InvalidSpec(f"{path} is not a serving configuration: {error}") from error
+
+
+def report(failure: Failure, termination_log: Path) -> None:
+    """Say why it ended: to the log, and to the kubelet where it gave a file for it."""
+    log.error("%s: %s", failure.reason, failure.message)
+    if termination_log.exists():
+        termination_log.write_text(_fitting(failure).to_json())
+
+
+def _fitting(failure: Failure) -> Failure:
+    """`failure` with its message shortened to what the kubelet takes."""
+    while len(failure.to_json().encode()) > TERMINATION_MESSAGE_BYTES:
+        failure = failure.model_copy(update={"message": failure.message[: len(failure.message) * 3 // 4]})
+    return failure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    address = Address(options.host, options.grpc_port, options.http_port, options.metrics_port, options.health_port)
+    try:
+        config = read_config(options.config)
+        engine = options.store / config.engine
+        seal.verify(engine, config.manifest_sha256)
+        with tempfile.TemporaryDirectory(prefix="nemotron-") as scratch:
+            failure = Launcher(config, engine, address, Path(scratch)).run()
+    except NemotronError as error:
+        failure = Failure(reason=error.reason, message=str(error))
+    if failure is None:
+        return 0
+    report(failure, options.termination_log)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Address()
+    parser = argparse.ArgumentParser(prog="nemotron-serve", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="serving.json: which engine to serve, and how")
+    parser.add_argument("--store", type=Path, default=Path("/store"), help="where the store's volume is mounted")
+    parser.add_argument("--host", default=defaults.host, help="address to listen on")
+    for name in ("grpc", "http", "metrics", "health"):
+        parser.add_argument(f"--{name}-port", type=int, default=getattr(defaults, name))
+    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Describe the backend's metrics and read them off the service."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from nemotron_backend.service import Service
+from nemotron_backend.tally import Histogram, Tally
+from nemotron_runtime import EngineStats
+
+Kind = Literal["GAUGE", "COUNTER"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value now: a gauge's level, or a counter's total since the start."""
+
+    kind: Kind
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FromStats:
+    """A metric the engine itself knows."""
+
+    kind: Kind
+    name: str
+    help: str
+    read: Callable[[EngineStats], float]
+
+
+STATS: Final = (
+    FromStats("GAUGE", "nemotron_waiting_requests", "Requests that wait for a state slot", lambda s: s.waiting),
+    FromStats("GAUGE", "nemotron_running_requests", "Requests that hold a state slot", lambda s: s.running),
+    FromStats("GAUGE", "nemotron_state_slots_total", "State slots of the engine", lambda s: s.state_slots_total),
+    FromStats("GAUGE", "nemotron_state_slots_used", "State slots in use", lambda s: s.state_slots_used),
+    FromStats("GAUGE", "nemotron_kv_pages_total", "KV pages of the engine", lambda s: s.kv_pages_total),
+    FromStats("GAUGE", "nemotron_kv_pages_used", "KV pages in use", lambda s: s.kv_pages_used),
+    FromStats(
+        "GAUGE",
+        "nemotron_prefill_backlog_tokens",
+        "Prompt tokens still to be read by the model",
+        lambda s: s.prefill_backlog_tokens,
+    ),
+    FromStats("GAUGE", "nemotron_last_step_seconds", "Duration of the latest step", lambda s: s.last_step_seconds),
+    FromStats("COUNTER", "nemotron_steps_total", "Steps of the engine", lambda s: s.steps),
+    FromStats("COUNTER", "nemotron_prompt_tokens_total", "Prompt tokens read", lambda s: s.prompt_tokens),
+    FromStats("COUNTER", "nemotron_generated_tokens_total", "Tokens generated", lambda s: s.generated_tokens),
+)
+
+
+def collect(service: Service) -> Iterator[Sample]:
+    """Every metric of `service` at this moment."""
+    stats = service.engine.stats()
+    for metric in STATS:
+        yield Sample(metric.kind, metric.name, metric.help, metric.read(stats))
+    yield Sample("GAUGE", "nemotron_active_requests", "Requests not yet answered completely", service.active)
+    yield Sample("GAUGE", "nemotron_draining", "1 while new requests are refused", float(service.is_refusing()))
+    age = service.engine.heartbeat()
+    yield Sample("GAUGE", "nemotron_heartbeat_seconds", "Since the engine's loop last turned", age)
+    yield from _tallied(service.tally)
+
+
+def _tallied(tally: Tally) -> Iterator[Sample]:
+    yield Sample("COUNTER", "nemotron_requests_total", "Requests received", tally.requests)
+    for reason, count in tally.failures.items():
+        labels = (("reason", reason),)
+        yield Sample("COUNTER", "nemotron_request_failures_total", "Requests failed, by reason", count, labels)
+    yield from _histogram("nemotron_first_token_seconds", "From a request to its first token", tally.first_token)
+    yield from _histogram("nemotron_inter_token_seconds", "Between two tokens of a request", tally.inter_token)
+
+
+def _histogram(name: str, help_text: str, histogram: Histogram) -> Iterator[Sample]:
+    # As counters, not as the server's own histogram: its observe() is a call into another process for every token.
+    buckets = histogram.buckets
+    for bound, count in buckets.items():
+        yield Sample("COUNTER", f"{name}_bucket", help_text, count, (("le", bound),))
+    yield Sample("COUNTER", f"{name}_sum", help_text, histogram.sum)
+    yield Sample("COUNTER", f"{name}_count", help_text, buckets["+Inf"])

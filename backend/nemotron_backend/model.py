@@ -1,0 +1,94 @@
+"""Serve a sealed engine as a decoupled Triton model."""
+
+import json
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import triton_python_backend_utils as pb_utils
+
+import nemotron_runtime
+from nemotron_api.errors import NemotronError
+from nemotron_backend import metrics, triton
+from nemotron_backend.exporter import Exporter
+from nemotron_backend.run_directory import MAX_WAITING, Pulse, RunDirectory
+from nemotron_backend.service import Service
+from nemotron_backend.thread import start
+from nemotron_backend.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 0.25
+SWEEPS_PER_BEAT: Final = 2
+STALLED_SECONDS: Final = 60.0
+
+
+class TritonPythonModel:
+    """What Triton calls. The engine is the directory that holds the model repository this model lies in."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._run = RunDirectory.from_environment()
+        try:
+            triton.check_arrays()
+            self._service = _open(Path(args["model_repository"]).parents[1], self._run)
+        except Exception as error:
+            if self._run:
+                reason = error.reason if isinstance(error, NemotronError) else NemotronError.reason
+                self._run.write_failure(reason, str(error))
+            raise
+        self._exporter = Exporter(pb_utils.MetricFamily)
+        self._closing = Event()
+        # The first pulse is there before the first request, or the launcher could miss the death of this process.
+        self._beat()
+        self._housekeeper = start("housekeeper", self._keep_house)
+
+    def execute(self, requests: list[Any]) -> None:
+        """Take requests in; their responses are sent later. Must not block: the server waits here."""
+        for request in requests:
+            reply = triton.TritonReply(request)
+            self._service.admit(partial(triton.read, request), reply, triton.timeout_seconds(request))
+
+    def is_ready(self) -> bool:
+        """Asked by servers of 2026 and later."""
+        return not self._service.is_refusing() and self._service.engine.heartbeat() < STALLED_SECONDS
+
+    def finalize(self) -> None:
+        self._closing.set()
+        self._housekeeper.join()
+        self._service.close()
+
+    def _keep_house(self) -> None:
+        sweeps = 0
+        while not self._closing.wait(SWEEP_SECONDS):
+            self._service.sweep()
+            sweeps += 1
+            if sweeps % SWEEPS_PER_BEAT == 0:
+                self._beat()
+
+    def _beat(self) -> None:
+        self._exporter.export(metrics.collect(self._service))
+        if self._run:
+            self._run.write_pulse(_pulse(self._service))
+
+
+def _open(engine_directory: Path, run: RunDirectory | None) -> Service:
+    settings = json.loads((engine_directory / "runtime.json").read_text())
+    tokenizer = Tokenizer(engine_directory)
+    engine = nemotron_runtime.open_engine(engine_directory, max_waiting=int(os.environ.get(MAX_WAITING, "256")))
+    return Service(engine, tokenizer, settings["max_sequence_tokens"], lambda: run is not None and run.is_refusing)
+
+
+def _pulse(service: Service) -> Pulse:
+    refusing = service.is_refusing()
+    return Pulse(
+        pid=os.getpid(),
+        written_at=time.monotonic(),
+        step_age_seconds=service.engine.heartbeat(),
+        refusing=refusing,
+        active=service.active,
+    )

@@ -1,0 +1,66 @@
+"""Count what happened to requests, cheaply, for the metrics."""
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from nemotron_api.errors import NemotronError
+
+FIRST_TOKEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+INTER_TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+
+
+class Histogram:
+    """Observations counted in buckets by their upper bounds, as Prometheus does."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def buckets(self) -> dict[str, int]:
+        """Cumulative count by upper bound; `+Inf` is the count of all."""
+        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        return {bound: sum(self._counts[: index + 1]) for index, bound in enumerate(bounds)}
+
+
+class Tally:
+    """What only the backend sees of its requests; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: Counter[str] = Counter()
+        self.requests = 0
+        self.first_token = Histogram(FIRST_TOKEN_SECONDS)
+        self.inter_token = Histogram(INTER_TOKEN_SECONDS)
+
+    def admitted(self) -> None:
+        with self._lock:
+            self.requests += 1
+
+    def failed(self, error: NemotronError) -> None:
+        with self._lock:
+            self._failures[error.reason] += 1
+
+    def produced(self, admitted_at: float, previous: float | None, times: Sequence[float]) -> None:
+        """Tokens came at `times` for a request admitted at `admitted_at`; `previous` is the token before them."""
+        with self._lock:
+            for time in times:
+                if previous is None:
+                    self.first_token.observe(time - admitted_at)
+                else:
+                    self.inter_token.observe(time - previous)
+                previous = time
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Failed requests by reason."""
+        with self._lock:
+            return dict(self._failures)

@@ -1,0 +1,74 @@
+"""Speak to the Triton server: its tensors, response senders, codes and clocks."""
+
+import json
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from nemotron_api.errors import EngineMismatch, NemotronError
+from nemotron_backend import response
+from nemotron_backend.answer import Chunk
+from nemotron_backend.codes import code_of, text_of
+from nemotron_backend.request import GenerationRequest, parse
+
+FINAL: Final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+MICROSECONDS: Final = 1_000_000
+
+
+class TritonReply:
+    """The way back to the client of one Triton request; safe from any thread."""
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        # The server frees a request with its last response; asking about it afterwards would read freed memory.
+        self._lock = Lock()
+        self._ended = False
+
+    def send(self, chunk: Chunk, *, final: bool) -> None:
+        outputs = [pb_utils.Tensor(name, array) for name, array in response.tensors(chunk).items()]
+        self._send(pb_utils.InferenceResponse(output_tensors=outputs), final)
+
+    def fail(self, error: NemotronError) -> None:
+        failure = pb_utils.TritonError(text_of(error), getattr(pb_utils.TritonError, code_of(error)))
+        self._send(pb_utils.InferenceResponse(output_tensors=[], error=failure), final=True)
+
+    def is_cancelled(self) -> bool:
+        with self._lock:
+            return not self._ended and bool(self._sender.is_cancelled())
+
+    def _send(self, message: Any, final: bool) -> None:
+        with self._lock:
+            self._ended = final
+            self._sender.send(message, flags=FINAL if final else 0)
+
+
+def read(request: Any) -> GenerationRequest:
+    """Raises InvalidRequest."""
+    return parse({tensor.name(): tensor.as_numpy() for tensor in request.inputs()}, parameters(request))
+
+
+def parameters(request: Any) -> Mapping[str, object]:
+    """The request's parameters without those that Triton's own protocol puts there."""
+    given: dict[str, object] = json.loads(request.parameters() or "{}")
+    return {name: value for name, value in given.items() if not name.startswith("triton_")}
+
+
+def timeout_seconds(request: Any) -> float | None:
+    """The request's own deadline, which the KServe protocol calls `timeout` and counts in microseconds."""
+    return request.timeout() / MICROSECONDS or None
+
+
+def check_arrays() -> None:
+    """Raises EngineMismatch when this server's Python backend and this numpy misread each other's arrays.
+
+    The backend of servers up to 2.52 was built for numpy 1; with numpy 2 it hands over other numbers, in silence.
+    """
+    sent = np.array([10, 20, 30, 40], dtype=np.int32)
+    if not np.array_equal(pb_utils.Tensor("check", sent).as_numpy(), sent):
+        raise EngineMismatch(
+            f"this Triton server cannot read the arrays of numpy {np.__version__}: install numpy 1.26.4, "
+            "or serve with a Triton server of 2025 or later"
+        )
