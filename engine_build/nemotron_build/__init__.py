@@ -1,0 +1,1 @@
+"""Turn a checkpoint into a sealed engine: what the build Job runs."""

@@ -1,0 +1,140 @@
+"""Build artifacts from the command line, as the build Job does."""
+
+import argparse
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from nemotron_api.build import BUILD_REQUEST, EngineRequest, Limits, WeightsRequest
+from nemotron_api.errors import Interrupted, InvalidSpec, NemotronError
+from nemotron_build import job, outcome, sealed, weights
+from nemotron_build.progress import silent
+from nemotron_build.source import Access, open_source
+from nemotron_build.store import Store
+
+TERMINATION_LOG = Path("/dev/termination-log")
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 or the error's line in `outcome.EXIT_CODES`."""
+    arguments = _parser().parse_args(argv)
+    with _signals_interrupt():
+        try:
+            answer: bytes = arguments.command(arguments)
+            code = 0
+        except Exception as error:  # noqa: BLE001 - the last frame: whatever it is gets a reason and an exit code
+            ours = outcome.named(error)
+            if ours.reason == NemotronError.reason:
+                traceback.print_exc()
+            answer, code = outcome.failure_message(ours), outcome.exit_code(ours)
+    print(answer.decode(), flush=True)
+    if arguments.command is _run:
+        _report_termination(arguments.termination_log, answer)
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> bytes:
+    request = _request(arguments.request)
+    access = Access(claim=arguments.source_mount, files=arguments.allow_file_uris)
+    return outcome.success_message(job.run(request, Store(arguments.store_root), access, _log))
+
+
+def _engine(arguments: argparse.Namespace) -> bytes:
+    made = job.make_engine(
+        arguments.checkpoint,
+        Store(arguments.store_root),
+        _log,
+        model=arguments.model,
+        precision=arguments.precision,
+        limits=Limits(max_batch=arguments.max_batch, max_sequence_tokens=arguments.max_sequence_tokens),
+    )
+    return str(made.directory).encode()
+
+
+def _digest(arguments: argparse.Namespace) -> bytes:
+    source = open_source(arguments.directory.resolve().as_uri(), Access(files=True))
+    return weights.digest_of_source(source, silent).encode()
+
+
+def _verify(arguments: argparse.Namespace) -> bytes:
+    found = sealed.read(arguments.directory)
+    sealed.verify(found, _log)
+    return f"{found.manifest.kind} {found.manifest.fingerprint} is intact: {found.manifest.digest}".encode()
+
+
+def _request(text: str) -> WeightsRequest | EngineRequest:
+    """The request in `text`, or in the file that `@file` names; raises InvalidSpec or ValidationError."""
+    if not text.startswith("@"):
+        return BUILD_REQUEST.validate_json(text)
+    try:
+        return BUILD_REQUEST.validate_json(Path(text[1:]).read_bytes())
+    except OSError as error:
+        raise InvalidSpec(f"{text} cannot be read ({error}): write --request @<file>, or the JSON itself") from error
+
+
+def _report_termination(path: Path | None, answer: bytes) -> None:
+    """Leave the answer where the kubelet picks it up; by hand, outside a pod, there is no such place."""
+    if path is None and not TERMINATION_LOG.exists():
+        return
+    try:
+        (path or TERMINATION_LOG).write_bytes(answer)
+    except OSError as error:
+        _log(f"the termination message cannot be written: {error}")
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Inside, a request to stop unwinds the build, so that its draft is removed."""
+    before = {number: signal.signal(number, _interrupt) for number in _STOP}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once: a second signal must not stop the cleaning up.
+    for each in _STOP:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(f"the build got {signal.Signals(number).name} before it was done: run it again")
+
+
+def _log(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nemotron-build", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="do what a request (JSON) asks for and report as a Job does")
+    run.add_argument("--request", required=True, help="a WeightsRequest or EngineRequest as JSON, or @file")
+    run.add_argument("--store-root", type=Path, default=Path("/store"), help="where the store's volume is mounted")
+    run.add_argument("--source-mount", type=Path, help="where the claim of a pvc:// source is mounted")
+    run.add_argument("--allow-file-uris", action="store_true", help="take file:// sources as well; never set in a Job")
+    run.add_argument("--termination-log", type=Path, help=f"where the result goes (default: {TERMINATION_LOG})")
+    run.set_defaults(command=_run)
+
+    engine = commands.add_parser("engine", help="make weights and engine from a directory, and print the engine's")
+    engine.add_argument("checkpoint", type=Path, help="a checkpoint in Hugging Face layout")
+    engine.add_argument("--store-root", type=Path, required=True, help="where artifacts are kept")
+    engine.add_argument("--model", required=True, help="the name clients will ask for")
+    engine.add_argument("--precision", choices=("FP32", "BF16"), default="BF16")
+    engine.add_argument("--max-batch", type=int, default=Limits().max_batch)
+    engine.add_argument("--max-sequence-tokens", type=int, default=Limits().max_sequence_tokens)
+    engine.set_defaults(command=_engine)
+
+    for name, command, text in (
+        ("digest", _digest, "print the digest of a checkpoint, as spec.model.source.digest takes it"),
+        ("verify", _verify, "read a sealed artifact and say whether every byte is right"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("directory", type=Path)
+        one.set_defaults(command=command)
+    return parser

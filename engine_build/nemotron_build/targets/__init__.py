@@ -1,0 +1,1 @@
+"""One module per target: how verified weights become an engine that this target can serve."""
