@@ -39,6 +39,9 @@ def _inline(node: Any, definitions: dict[str, Any]) -> Any:
         rest = {k: v for k, v in node.items() if k not in ("anyOf", "default")}
         return _inline({**_inline(only, definitions), **rest}, definitions)
     kept = {key: value for key, value in node.items() if key in _KEPT}
+    if isinstance(kept.get("default"), dict | list):
+        # Defaults of whole objects would hold nulls, which the API server refuses; readers fill them in themselves.
+        del kept["default"]
     if "const" in node:
         kept["enum"] = [node["const"]]
     if isinstance(kept.get("additionalProperties"), dict):

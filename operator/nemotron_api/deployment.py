@@ -132,7 +132,9 @@ class Scaling(Record):
 
 class Rollout(Record):
     progress_deadline: Duration | None = Field(
-        None, description="How long a revision may take to become available before that is reported. Absent: 45m."
+        None,
+        description="How long a revision may take to become available before that is reported. Absent: 45m.",
+        json_schema_extra=cel("self.matches('[1-9]')", "rollout.progressDeadline must be longer than 0s"),
     )
 
 

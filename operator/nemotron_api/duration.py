@@ -2,7 +2,8 @@
 
 import re
 
-PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+PATTERN = r"^([0-9]{1,3}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
+"""Few enough digits that the sum is an int32, which is what Kubernetes counts seconds in."""
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 

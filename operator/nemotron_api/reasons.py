@@ -29,6 +29,7 @@ _TABLE: dict[tuple[str, str], dict[str, str]] = {
         "UnsupportedSource": "The weights' URI has a scheme that is not known.",
         "UnknownSku": "placement.gpu.skus names a GPU that is not in the table.",
         "NameTaken": "An object this deployment needs exists and belongs to somebody else; it is left untouched.",
+        "Refused": "The API server does not accept an object the deployment needs; its words are quoted.",
         "VolumeNotShareable": "The store's claim can be mounted by one node only, and more than one may need it.",
     },
     (WEIGHTS_READY, "True"): {
@@ -77,6 +78,8 @@ _TABLE: dict[tuple[str, str], dict[str, str]] = {
 # Reasons of the error tree and of a Job's life can appear under either artifact's condition.
 _BUILD_REASONS = {
     "WaitingForWeights": "The engine is built from weights that are not ready.",
+    "NameTaken": "A Job of the name exists and belongs to somebody else; it is left untouched.",
+    "Refused": "The API server does not accept the Job; its words are quoted.",
     "Queued": "The Job is created; its pod has not started.",
     "Fetching": "The Job copies and verifies the weights.",
     "Building": "The Job builds the engine.",
@@ -92,6 +95,7 @@ _BUILD_REASONS = {
     "VolumeNotWritable": "The Job's user may not write to the store; the message says what to set.",
     "Interrupted": "The Job's pod was stopped before it was done.",
     "SmokeFailed": "The finished engine could not generate.",
+    "KernelUnavailable": "The image lacks a kernel that the engine's smoke test needs.",
     "EngineMismatch": "The store holds something else under the artifact's name.",
     "SecretMissing": "A secret the Job needs does not exist.",
     "ImageUnavailable": "The Job's image cannot be pulled.",

@@ -7,6 +7,7 @@ waiting request is one that found none. KV utilisation says little here, for KV 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Reason = Literal["Steady", "ScaledUp", "ScaledDown", "AtMax", "MetricsMissing"]
@@ -19,6 +20,8 @@ class Policy:
     stabilization_seconds: float
     target_occupancy: float
     """Share of the slots to fill, 0–1; the rest absorbs arrivals while a new replica starts."""
+    silence_seconds: float = 10.0
+    """Samples further apart than this leave a time of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Sample:
 
     @property
     def is_complete(self) -> bool:
-        return 0 < self.replicas <= self.answered
+        return 0 < self.replicas <= self.answered and self.slots_total > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def decide(current: int, sample: Sample | None, history: Sequence[tuple[float, i
         return Decision(min(asked, policy.max), "AtMax" if held == policy.max else "ScaledUp")
     if not sample.is_complete:
         return Decision(held, "MetricsMissing")
-    if asked < held and _spans(history, policy.stabilization_seconds):
+    if asked < held and _is_whole(history, policy):
         allowed = max(policy.min, *(wanted for _, wanted in history))
         if allowed < held:
             return Decision(allowed, "ScaledDown")
@@ -85,5 +88,9 @@ def remember(
     return grown[max(0, inside[0] - 1) :] if inside else grown[-1:]
 
 
-def _spans(history: Sequence[tuple[float, int]], seconds: float) -> bool:
-    return len(history) > 1 and history[-1][0] - history[0][0] >= seconds
+def _is_whole(history: Sequence[tuple[float, int]], policy: Policy) -> bool:
+    """Whether the demands cover a stabilization time without a gap."""
+    times = [at for at, _ in history]
+    gaps = (later - earlier for earlier, later in pairwise(times))
+    covered = bool(times) and times[-1] - times[0] >= policy.stabilization_seconds
+    return covered and all(gap <= policy.silence_seconds for gap in gaps)

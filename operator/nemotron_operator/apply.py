@@ -1,6 +1,6 @@
 """Carry out a plan's actions, writing only what is not so already."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nemotron_api import names
 from nemotron_operator.cluster import Cluster
@@ -14,8 +14,13 @@ class Leftover(Exception):
     """An object of a deployment that is gone and had this one's name; the garbage collector is about to remove it."""
 
 
-async def carry_out(actions: Iterable[Action], store: Store, cluster: Cluster) -> tuple[Ref, ...]:
+async def carry_out(
+    actions: Iterable[Action], store: Store, cluster: Cluster, learn: Callable[[Manifest], None]
+) -> tuple[Ref, ...]:
     """Do what is left to do; names that belong to somebody else are returned, and then nothing at all was written.
+
+    Args:
+        learn: hears of every object as it is once it was written; the watch's word of it will be no news.
 
     Raises:
         Leftover: an object must go before ours can come; try again soon.
@@ -26,10 +31,10 @@ async def carry_out(actions: Iterable[Action], store: Store, cluster: Cluster) -
     for action in pending:
         match action:
             case Apply(manifest):
-                store.put(await cluster.apply(with_hash(manifest)))
+                learn(await cluster.apply(with_hash(manifest)))
             case Create(manifest):
                 if made := await cluster.create(manifest):
-                    store.put(made)
+                    learn(made)
             case Delete(ref):
                 await cluster.delete(ref)
     return ()

@@ -1,6 +1,5 @@
 """Decide the next step of an artifact's Job and what to say about it; touches nothing."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,13 @@ from nemotron_api import names
 from nemotron_api.artifact import NemotronArtifact
 from nemotron_api.build import Failure, Success
 from nemotron_api.conditions import Condition, false, true
+from nemotron_api.reasons import is_known
 from nemotron_operator.objects import JOB, NA, Ref
 from nemotron_operator.observed import Child, PodView
 from nemotron_operator.plan import Action, Create, Delete, Plan
 from nemotron_operator.resources import job as job_resource
 from nemotron_operator.settings import Settings
-from nemotron_operator.status import waiting_reason
+from nemotron_operator.status import waiting_reason, was_ready
 
 _LONGEST_RETRY_SECONDS = 600.0
 _OOM_EXIT_CODE = 137
@@ -42,11 +42,17 @@ class ObservedArtifact:
     pods: tuple[PodView, ...] = ()
     is_referenced: bool = True
     """Whether a deployment of the namespace needs it."""
+    is_outdated: bool = False
+    """Whether no deployment that needs it would make it this way any more: another image, more memory, another node."""
     is_ours: bool = True
     """Whether the operator made it; what a user made by hand is never deleted."""
     log_tail: str = ""
     """End of the latest failed attempt's log."""
     status: Mapping[str, Any] | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return was_ready(self.status or {})
 
     @property
     def latest(self) -> JobView | None:
@@ -79,10 +85,13 @@ def plan_artifact(artifact: NemotronArtifact, observed: ObservedArtifact, settin
     """The Job to start or to forget, and the artifact's status."""
     status = dict(observed.status or {})
     status.pop("conditions", None)
-    if _is_ready(observed):
+    if observed.is_ready:
         return Plan((), _kept_condition(observed), status)
-    if not observed.is_referenced and observed.is_ours:
+    if observed.is_ours and (not observed.is_referenced or (observed.is_outdated and not _is_at_work(observed))):
         return Plan((Delete(Ref(NA.kind, artifact.namespace, artifact.name)),), (), status)
+    if (meant := artifact.request.fingerprint) != artifact.spec.fingerprint:
+        why = f"spec.fingerprint is not the request's, which is {meant}: create another artifact with that one."
+        return Plan((), (false(names.READY, "InvalidSpec", why),), status)
     latest = observed.latest
     if latest is None:
         return _start(artifact, observed, settings, status, int(status.get("attempts", 0)) + 1)
@@ -94,9 +103,16 @@ def plan_artifact(artifact: NemotronArtifact, observed: ObservedArtifact, settin
     return Plan((), (_running(artifact, observed.pod_of(latest)),), status)
 
 
-def _is_ready(observed: ObservedArtifact) -> bool:
-    conditions = (observed.status or {}).get("conditions", ())
-    return any(c["type"] == names.READY and c["status"] == "True" for c in conditions)
+def hindered(observed: ObservedArtifact, reason: str, why: str) -> Plan:
+    """What is left when the Job cannot be made: the status as it was, with the reason."""
+    status = {key: value for key, value in (observed.status or {}).items() if key != "conditions"}
+    return Plan((), (false(names.READY, reason, why),), status, again_in=30.0)
+
+
+def _is_at_work(observed: ObservedArtifact) -> bool:
+    latest = observed.latest
+    pod = observed.pod_of(latest) if latest and not latest.failed else None
+    return pod is not None and pod.phase != "Pending"
 
 
 def _kept_condition(observed: ObservedArtifact) -> tuple[Condition, ...]:
@@ -161,7 +177,8 @@ def _made(artifact: NemotronArtifact, success: Success) -> Condition:
 
 def _success(pod: PodView | None) -> Success | None:
     try:
-        return Success.model_validate_json(pod.ended[2]) if pod and pod.ended else None
+        # Another version's Job may say more than this operator knows.
+        return Success.model_validate_json(pod.ended[2], extra="ignore") if pod and pod.ended else None
     except ValidationError:
         return None
 
@@ -193,8 +210,11 @@ def _failure(job: JobView, pod: PodView | None) -> Failure:
         return Failure(reason="InternalError", message=job.failure or "The Job's pod is gone; its message is lost.")
     code, reason, message = pod.ended
     try:
-        return Failure.model_validate(json.loads(message))
-    except (ValueError, ValidationError):
+        told = Failure.model_validate_json(message, extra="ignore")
+        if is_known(names.ENGINE_READY, "False", told.reason):
+            return told
+        return Failure(reason="InternalError", message=f"{told.reason}: {told.message}")
+    except ValidationError:
         pass
     if reason == "OOMKilled" or code == _OOM_EXIT_CODE:
         return Failure(reason="OutOfMemory", message="The Job was killed for memory: raise runtime.resources.memory.")
@@ -220,4 +240,6 @@ def _retry(
 
 
 def _back_off(attempt: int, settings: Settings) -> float:
-    return float(min(settings.retry_base_seconds * 2 ** (attempt - 1), _LONGEST_RETRY_SECONDS))
+    # A week of failures makes more doublings than a float can hold.
+    doublings = min(attempt - 1, 30)
+    return float(min(settings.retry_base_seconds * 2**doublings, _LONGEST_RETRY_SECONDS))

@@ -28,6 +28,10 @@ def names_are_free(deployment: NemotronDeployment, observed: Observed) -> Findin
     )
 
 
+def objects_are_accepted(deployment: NemotronDeployment, observed: Observed) -> Finding | None:
+    return Finding("Refused", observed.refused) if observed.refused else None
+
+
 def skus_are_known(deployment: NemotronDeployment, observed: Observed) -> Finding | None:
     asked = deployment.placement.gpu.skus if deployment.placement.gpu else ()
     strange = [sku for sku in asked if sku not in GPUS]
@@ -57,7 +61,13 @@ def store_is_shareable(deployment: NemotronDeployment, observed: Observed) -> Fi
     )
 
 
-CHECKS: tuple[Check, ...] = (names_are_free, skus_are_known, tensor_parallelism_needs_gpus, store_is_shareable)
+CHECKS: tuple[Check, ...] = (
+    names_are_free,
+    skus_are_known,
+    tensor_parallelism_needs_gpus,
+    store_is_shareable,
+    objects_are_accepted,
+)
 
 
 def first_finding(deployment: NemotronDeployment, observed: Observed) -> Finding | None:

@@ -23,7 +23,9 @@ def main() -> None:
     show = commands.add_parser("plan", help="print what a new deployment in FILE would need, without a cluster")
     show.add_argument("file", type=pathlib.Path)
     show.add_argument("--image", default="<the chart's image>", help="image used where the file names none")
-    check = commands.add_parser("check", help="ask a running operator whether it works, and the API server for its kinds")
+    check = commands.add_parser(
+        "check", help="ask a running operator whether it works, and the API server for its kinds"
+    )
     check.add_argument("--health", required=True, help="URL of the operator's health page")
     arguments = parser.parse_args()
     if arguments.command == "run":

@@ -13,6 +13,12 @@ from nemotron_operator.objects import KINDS, Kind, Manifest, Ref
 
 _LOG_TAIL_BYTES = 1024
 _SECONDS = 30.0
+_REFUSALS = frozenset({400, 403, 422})
+_REFUSAL_CHARACTERS = 1000
+
+
+class Refused(Exception):
+    """The API server does not accept an object: the same one again will not help, its words tell why."""
 
 
 class Cluster:
@@ -57,14 +63,27 @@ class Cluster:
                 return items
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply; fields we own are taken back from whoever changed them."""
+        """Server-side apply; fields we own are taken back from whoever changed them.
+
+        Raises:
+            Refused: the object is invalid, or forbidden by a quota, a policy or a missing right.
+        """
         ref = Ref.of(manifest)
         query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
         path = KINDS[ref.kind].path(ref.namespace, ref.name)
-        return await self._send("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        try:
+            return await self._send("PATCH", path, query, manifest, "application/apply-patch+yaml")
+        except ApiException as error:
+            if error.status in _REFUSALS:
+                raise _refusal(ref, error) from error
+            raise
 
     async def create(self, manifest: Manifest) -> Manifest | None:
-        """Make the object, or return None where there is one already."""
+        """Make the object, or return None where there is one already.
+
+        Raises:
+            Refused: the object is invalid, or forbidden by a quota, a policy or a missing right.
+        """
         ref = Ref.of(manifest)
         query = {"fieldManager": names.FIELD_MANAGER}
         try:
@@ -72,6 +91,8 @@ class Cluster:
         except ApiException as error:
             if error.status == 409:
                 return None
+            if error.status in _REFUSALS:
+                raise _refusal(ref, error) from error
             raise
 
     async def delete(self, ref: Ref) -> None:
@@ -83,10 +104,12 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    async def patch_status(self, ref: Ref, patch: Mapping[str, Any]) -> Manifest:
+    async def patch_status(self, ref: Ref, uid: str, patch: Mapping[str, Any]) -> Manifest:
+        """Change the status of this very object: one made anew under its name is another, and answers 409."""
         path = KINDS[ref.kind].path(ref.namespace, ref.name) + "/status"
         query = {"fieldManager": names.FIELD_MANAGER}
-        return await self._send("PATCH", path, query, {"status": patch}, "application/merge-patch+json")
+        body = {"metadata": {"uid": uid}, "status": patch}
+        return await self._send("PATCH", path, query, body, "application/merge-patch+json")
 
     async def log_tail(self, namespace: str, pod: str) -> str:
         """The end of a pod's log, at most 1 KiB; empty where the log is gone."""
@@ -135,3 +158,11 @@ class Cluster:
         if not 200 <= response.status <= 299:
             raise ApiException(http_resp=response, body=data.decode(errors="replace"), data=None)
         return data
+
+
+def _refusal(ref: Ref, error: ApiException) -> Refused:
+    try:
+        words = str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        words = str(error.body)
+    return Refused(f"The API server refuses {ref}: {words[:_REFUSAL_CHARACTERS]}")

@@ -12,6 +12,10 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     """Kopf's handlers around one controller. None of them keeps state on objects, so none writes to any."""
     handlers = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=handlers)
+    async def login(**of_pod: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**of_pod) or kopf.login_with_kubeconfig(**of_pod)
+
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)

@@ -69,25 +69,47 @@ def with_hash(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**meta, "annotations": annotations}}
 
 
-def is_satisfied(desired: Any, live: Any) -> bool:
+_QUANTITIES = frozenset({"requests", "limits"})
+"""Fields whose values are quantities: `1` and `1000m` are the same."""
+_MERGED = {
+    "containers": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "ownerReferences": "uid",
+    "ports": "name",
+    "topologySpreadConstraints": "topologyKey",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+"""Lists that server-side apply merges by a key: items that others added stay, and are theirs."""
+
+
+def is_satisfied(desired: Any, live: Any, field: str = "") -> bool:
     """Whether every field of `desired` stands in `live` with the same meaning.
 
-    Lists are compared item by item in order; quantities (`1` and `1000m`) by value.
+    Args:
+        field: name of the field that holds the two values; it decides how they are compared.
     """
     if isinstance(desired, Mapping):
-        return isinstance(live, Mapping) and all(
-            key in live and is_satisfied(value, live[key]) for key, value in desired.items()
-        )
-    if isinstance(desired, Sequence) and not isinstance(desired, str):
-        return (
-            isinstance(live, Sequence)
-            and len(desired) == len(live)
-            and all(is_satisfied(d, v) for d, v in zip(desired, live, strict=True))
-        )
-    return bool(desired == live) or _same_quantity(desired, live)
+        if not isinstance(live, Mapping):
+            return False
+        same = _same_quantity if field in _QUANTITIES else is_satisfied
+        return all(key in live and same(value, live[key], key) for key, value in desired.items())
+    if isinstance(desired, list | tuple):
+        if not isinstance(live, list | tuple):
+            return False
+        if field in _MERGED:
+            return _is_within(desired, live, _MERGED[field])
+        return len(desired) == len(live) and all(is_satisfied(d, v) for d, v in zip(desired, live, strict=True))
+    return bool(desired == live)
 
 
-def _same_quantity(desired: Any, live: Any) -> bool:
+def _is_within(desired: Sequence[Any], live: Sequence[Any], key: str) -> bool:
+    there = {item.get(key): item for item in live}
+    return all(item.get(key) in there and is_satisfied(item, there[item.get(key)]) for item in desired)
+
+
+def _same_quantity(desired: Any, live: Any, _field: str) -> bool:
     try:
         return bool(parse_quantity(desired) == parse_quantity(live))
     except (ValueError, TypeError):

@@ -126,13 +126,13 @@ class Workload:
     def of(cls, child: Child) -> "Workload":
         body = child.live
         status = body.get("status", {})
-        current = status.get("observedGeneration", 0) >= body["metadata"].get("generation", 0)
         reasons = {c["type"]: c.get("reason") for c in status.get("conditions", ())}
         return cls(
             name=child.ref.name,
             revision=child.revision,
             replicas=body["spec"].get("replicas", 1),
-            available=status.get("availableReplicas", 0) if current else 0,
+            # Of an older generation too: only replicas change, so whatever is available is of this revision.
+            available=status.get("availableReplicas", 0),
             created=body["metadata"].get("creationTimestamp", ""),
             stalled=reasons.get("Progressing") == "ProgressDeadlineExceeded",
             deleting=child.deleting,
@@ -219,6 +219,8 @@ class Observed:
     """Access modes of the store's claim; None while there is no such claim."""
     taken: tuple[Ref, ...] = ()
     """Objects with names this deployment needs that belong to somebody else."""
+    refused: str = ""
+    """What the API server said to an object it does not accept."""
     smoke: Smoke | None = None
     load: Load | None = None
     wanted: tuple[tuple[float, int], ...] = ()

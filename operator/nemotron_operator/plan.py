@@ -25,6 +25,9 @@ from nemotron_operator.resources import (
 from nemotron_operator.resources import deployment as deployment_resource
 from nemotron_operator.settings import Settings
 
+_MISSED_SCRAPES = 5
+"""After so many, the load of the time between is unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Apply:
@@ -91,6 +94,10 @@ class Situation:
     def target_is_complete(self) -> bool:
         return bool(self.revision) and (self.target.available if self.target else 0) >= self.scaling.replicas
 
+    def is_superseded(self, workload: Workload) -> bool:
+        """Whether a revision was replaced before it ever served: it holds the nodes that the target needs."""
+        return workload.available == 0 and workload.revision != self.observed.status.get("servingRevision")
+
     @property
     def is_proven(self) -> bool:
         """Whether a token came back through the Service from the target revision, now or before it was written down."""
@@ -156,7 +163,8 @@ def policy_of(deployment: NemotronDeployment, settings: Settings) -> Policy | No
     if scaling is None:
         return None
     window = duration.seconds(scaling.stabilization or settings.default_stabilization)
-    return Policy(scaling.min, scaling.max, window, settings.target_occupancy)
+    silence = _MISSED_SCRAPES * settings.metrics_interval_seconds
+    return Policy(scaling.min, scaling.max, window, settings.target_occupancy, silence)
 
 
 def _replicas(seen: Situation, settings: Settings) -> Decision:
@@ -167,12 +175,14 @@ def _replicas(seen: Situation, settings: Settings) -> Decision:
     if seen.others or seen.target is None:
         # A revision that takes over must carry the load of those it replaces: hold until it serves alone.
         return Decision(min(max(told, policy.min), policy.max), "Steady")
+    if seen.observed.load is None:
+        # Nobody was asked yet, as after a start of the operator: what was said before still holds.
+        said = seen.observed.status.get("scaling", {}).get("reason", "Steady")
+        return Decision(min(max(told, policy.min), policy.max), said)
     return decide(told, _sample(seen.observed.load), seen.observed.wanted, policy)
 
 
-def _sample(load: Load | None) -> Sample | None:
-    if load is None:
-        return None
+def _sample(load: Load) -> Sample:
     return Sample(load.replicas, load.answered, load.waiting, load.slots_used, load.slots_total)
 
 
@@ -210,10 +220,9 @@ def _replaced(seen: Situation) -> Iterator[Action]:
     """Revisions that are not wanted any more go once the target carries their load; deleting drains their pods."""
     if not seen.revision:
         return
-    if seen.target_is_complete:
-        for workload in seen.others:
-            if not workload.deleting:
-                yield Delete(Ref(DEPLOYMENT.kind, seen.deployment.namespace, workload.name))
+    for workload in seen.others:
+        if not workload.deleting and (seen.target_is_complete or seen.is_superseded(workload)):
+            yield Delete(Ref(DEPLOYMENT.kind, seen.deployment.namespace, workload.name))
     in_use = {seen.revision.name, *(w.revision for w in seen.others), *(pod.revision for pod in seen.observed.pods)}
     for ref, child in seen.observed.children.items():
         kept_kinds = (CONTROLLER_REVISION.kind, CONFIG_MAP.kind)

@@ -1,6 +1,7 @@
 """Ask replicas things over HTTP: a token through the Service, and the metrics of each pod."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import aiohttp
@@ -31,15 +32,16 @@ class Prober:
     async def ask_for_token(self, address: str, model: str) -> str:
         """Generate one token through a Service's address; the reason why not, empty when one came."""
         assert self._session
-        url = f"http://{address}:{names.HTTP_PORT}/v2/models/{model}/generate"
+        url = f"http://{_host(address)}:{names.HTTP_PORT}/v2/models/{model}/generate"
         question = {"text_input": "Hello", "max_tokens": 1, "stream": False}
         try:
             timeout = aiohttp.ClientTimeout(total=_TOKEN_SECONDS)
             async with self._session.post(url, json=question, timeout=timeout) as response:
                 answer = await response.json(content_type=None)
-                if response.status == 200 and answer.get("completion_tokens", 0) >= 1:
+                said = answer if isinstance(answer, dict) else {}
+                if response.status == 200 and said.get("completion_tokens") not in (None, 0):
                     return ""
-                return f"The Service answered {response.status}: {answer.get('error', answer)}"
+                return f"The Service answered {response.status}: {said.get('error', answer)}"
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return f"No token through the Service: {type(error).__name__}: {error}"
 
@@ -52,13 +54,24 @@ class Prober:
 
     async def _scrape(self, address: str) -> dict[str, float] | None:
         assert self._session
-        url = f"http://{address}:{names.METRICS_PORT}/metrics"
+        url = f"http://{_host(address)}:{names.METRICS_PORT}/metrics"
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_METRICS_SECONDS)) as response:
-                text = await response.text()
-        except (aiohttp.ClientError, TimeoutError):
+                return _load_of(await response.text()) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
-        values = {
-            sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples
-        }
-        return values if {_WAITING, _USED, _TOTAL} <= values.keys() else None
+
+
+def _load_of(text: str) -> dict[str, float] | None:
+    """The three numbers scaling needs, if all of them are there.
+
+    Raises:
+        ValueError: the text is not in Prometheus' format.
+    """
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    values = {s.name: s.value for s in samples if s.name in (_WAITING, _USED, _TOTAL) and math.isfinite(s.value)}
+    return values if len(values) == 3 else None
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -11,20 +11,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from nemotron_api import names
-from nemotron_api.artifact import NemotronArtifact
+from nemotron_api.artifact import ArtifactSpec, NemotronArtifact
 from nemotron_api.conditions import Condition
 from nemotron_api.deployment import NemotronDeployment
 from nemotron_operator import report, status
 from nemotron_operator.apply import Leftover, carry_out
-from nemotron_operator.artifact_plan import ObservedArtifact, job_view, plan_artifact
+from nemotron_operator.artifact_plan import ObservedArtifact, hindered, job_view, plan_artifact
 from nemotron_operator.checks import Finding
-from nemotron_operator.cluster import Cluster
+from nemotron_operator.cluster import Cluster, Refused
 from nemotron_operator.events import event, turned
 from nemotron_operator.objects import ND, SERVICE, Manifest, Ref
 from nemotron_operator.observed import Observed, Smoke
 from nemotron_operator.plan import Plan, plan
 from nemotron_operator.probe import Prober
 from nemotron_operator.resolve import resolve
+from nemotron_operator.resources import artifact as artifact_resource
 from nemotron_operator.settings import Settings
 from nemotron_operator.store import Key, Store
 
@@ -62,8 +63,12 @@ class Reconciler:
             return
         observed = self._observe(key, body, deployment)
         decided = plan(deployment, observed, self._settings)
-        if taken := await carry_out(decided.actions, self._store, self._cluster):
-            decided = plan(deployment, replace(observed, taken=taken), self._settings)
+        try:
+            taken, refused = await carry_out(decided.actions, self._store, self._cluster, self._learn), ""
+        except Refused as refusal:
+            taken, refused = (), str(refusal)
+        if taken or refused:
+            decided = plan(deployment, replace(observed, taken=taken, refused=refused), self._settings)
         if decided.ask_for_token:
             await self._ask_for_token(key, deployment)
             decided = plan(deployment, self._observe(key, body, deployment), self._settings)
@@ -84,7 +89,11 @@ class Reconciler:
         artifact = NemotronArtifact.from_body(body)
         observed = await self._observe_artifact(key, body, artifact)
         decided = plan_artifact(artifact, observed, self._settings, time.time())
-        await carry_out(decided.actions, self._store, self._cluster)
+        try:
+            if taken := await carry_out(decided.actions, self._store, self._cluster, self._learn):
+                decided = hindered(observed, "NameTaken", f"{taken[0]} exists and is not ours: delete that object.")
+        except Refused as refusal:
+            decided = hindered(observed, "Refused", str(refusal))
         if decided.conditions:
             await self._report(key, body, decided)
 
@@ -93,10 +102,12 @@ class Reconciler:
         observed = ObservedArtifact(
             jobs=jobs,
             pods=self._store.pods(key),
-            is_referenced=artifact.name in self._referenced(key.namespace),
             is_ours=names.MANAGED_BY in body["metadata"].get("labels", {}),
             status=body.get("status", {}),
         )
+        if not observed.is_ready:
+            asked = self._asked(artifact)
+            observed = replace(observed, is_referenced=bool(asked), is_outdated=artifact.spec not in asked)
         latest = observed.latest
         pod = observed.pod_of(latest) if latest and latest.failed else None
         if not pod:
@@ -105,20 +116,26 @@ class Reconciler:
             self._store.log_tails[pod.ref] = await self._cluster.log_tail(pod.ref.namespace, pod.ref.name)
         return replace(observed, log_tail=self._store.log_tails[pod.ref])
 
-    def _referenced(self, namespace: str) -> set[str]:
-        """Names of the artifacts that deployments of the namespace need, computed, never stored."""
-        found: set[str] = set()
-        for key in self._store.deployment_keys(namespace):
-            body = self._store.body(key)
-            if body is None or "deletionTimestamp" in body["metadata"]:
-                continue
-            try:
-                deployment = NemotronDeployment.from_body(body)
-            except ValidationError:
-                continue
-            resolution = resolve(deployment, self._observe(key, body, deployment), self._settings)
-            found |= {resolution.weights_name, resolution.engine_name}
-        return found
+    def _asked(self, artifact: NemotronArtifact) -> list[ArtifactSpec]:
+        """The artifact as each deployment of the namespace that needs it would make it: computed, never stored."""
+        return [spec for key in self._store.deployment_keys(artifact.namespace) for spec in self._needs(key, artifact)]
+
+    def _needs(self, key: Key, artifact: NemotronArtifact) -> list[ArtifactSpec]:
+        body = self._store.body(key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return []
+        try:
+            deployment = NemotronDeployment.from_body(body)
+        except ValidationError:
+            return []  # its own reconcile says so
+        resolution = resolve(deployment, self._observe(key, body, deployment), self._settings)
+        specs = artifact_resource.specs(deployment, resolution)
+        return [spec for spec in specs if spec.fingerprint == artifact.spec.fingerprint]
+
+    def _learn(self, body: Manifest) -> None:
+        """Remember what a write made of an object, and plan again whatever that touches."""
+        for key in self._store.put(body):
+            self._requeue(key, 0.0)
 
     async def _report(self, key: Key, body: Manifest, decided: Plan) -> None:
         """Write the status if it is news; progress within a stage waits until the last write is ten seconds old."""
@@ -135,8 +152,8 @@ class Reconciler:
             self._requeue(key, wait)
             return
         self._store.written_at[key] = time.monotonic()
-        written = await self._cluster.patch_status(Ref(key.kind, key.namespace, key.name), patch)
-        self._store.put(written)
+        written = await self._cluster.patch_status(Ref(key.kind, key.namespace, key.name), meta["uid"], patch)
+        self._learn(written)
         if status.was_ready(new):
             self._store.smoke.pop(key, None)
         await self._tell(written, old, decided.conditions)

@@ -83,11 +83,16 @@ def _engine(deployment: NemotronDeployment, weights: WeightsRequest, digest: str
 
 
 def _revision_name(deployment: NemotronDeployment, manifest_sha256: str, image: str, sku: str) -> str:
-    """Hash of what makes pods differ: engine, runtime, placement. Replicas, scaling, rollout, disruption do not."""
+    """Hash of what makes pods differ: engine, runtime, placement. Replicas, scaling, rollout, disruption do not.
+
+    An image the user named and the same one by default are two revisions: else taking `runtime.image` out of the spec
+    again would find the revision it had named, and change nothing.
+    """
     return sha256_of(
         {
             "engine": manifest_sha256,
-            "runtime": deployment.runtime.to_dict() | {"image": image},
+            "image": image,
+            "runtime": deployment.runtime.to_dict(),
             "placement": deployment.placement.to_dict(),
             "gpus": deployment.gpus_per_replica,
             "sku": sku,

@@ -128,15 +128,11 @@ def _progressing(seen: Situation) -> Condition:
         limit = seen.deployment.progress_deadline_seconds
         message = f"Revision {seen.revision.name} did not become available within {limit} s; see its pods."
         return false(names.PROGRESSING, "DeadlineExceeded", message)
-    if seen.others or target is None or not _served_before(seen):
+    if seen.others or target is None or (seen.scaling.replicas and not seen.is_proven):
         return true(names.PROGRESSING, "NewRevision", f"Revision {seen.revision.name} is being brought up.")
     if target.available != seen.scaling.replicas:
         return true(names.PROGRESSING, "Scaling", f"Going to {seen.scaling.replicas} replicas.")
     return false(names.PROGRESSING, "Complete", f"Revision {seen.revision.name} serves alone.")
-
-
-def _served_before(seen: Situation) -> bool:
-    return seen.is_proven
 
 
 def _scaling(seen: Situation) -> Condition:
@@ -154,8 +150,7 @@ def _scaling(seen: Situation) -> Condition:
 
 def _ready(seen: Situation, stages: tuple[Condition, ...], progressing: Condition) -> Condition:
     for condition in stages:
-        # A replica that finds no node does not stop those that serve.
-        if not condition.is_true and condition.type != names.CAPACITY_AVAILABLE:
+        if not condition.is_true and not _is_bearable(seen, condition):
             return false(names.READY, condition.reason, condition.message)
     if seen.others or seen.target is None or not seen.target.available:
         return false(names.READY, progressing.reason, progressing.message)
@@ -164,6 +159,13 @@ def _ready(seen: Situation, stages: tuple[Condition, ...], progressing: Conditio
         message = smoke.message if smoke and not smoke.ok else "Waiting for a token through the Service."
         return false(names.READY, "NotRoutable", message)
     return true(names.READY, "Serving", "A token was generated through the Service.")
+
+
+def _is_bearable(seen: Situation, condition: Condition) -> bool:
+    """A replica that finds no node, or more replicas that are still to come, do not stop those that serve."""
+    if condition.type == names.AVAILABLE:
+        return seen.routable > 0 and was_ready(seen.observed.status)
+    return condition.type == names.CAPACITY_AVAILABLE
 
 
 def fields(seen: Situation) -> dict[str, Any]:

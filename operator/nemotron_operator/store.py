@@ -26,7 +26,8 @@ class Store:
         self._bodies: dict[Ref, Manifest] = {}
         self._children: dict[Ref, Child] = {}
         self._of_owner: dict[str, set[Ref]] = defaultdict(set)
-        self._pods: dict[tuple[str, str], dict[Ref, PodView]] = defaultdict(dict)
+        self._pods: dict[Ref, PodView] = {}
+        self._pods_of: dict[tuple[str, str], set[Ref]] = defaultdict(set)
         self._claims: dict[Ref, tuple[str, ...]] = {}
         self._versions: dict[Ref, int] = {}
         self.smoke: dict[Key, Smoke] = {}
@@ -41,13 +42,15 @@ class Store:
         version = int(body["metadata"]["resourceVersion"])
         if version <= self._versions.get(ref, 0):
             return frozenset()
+        self._remove(ref)
         self._versions[ref] = version
         match ref.kind:
             case ND.kind | NA.kind:
                 self._bodies[ref] = _trimmed(body)
             case POD.kind:
                 pod = PodView.of(body)
-                self._pods[ref.namespace, pod.owner_label][ref] = pod
+                self._pods[ref] = pod
+                self._pods_of[ref.namespace, pod.owner_label].add(ref)
             case CLAIM.kind:
                 self._claims[ref] = tuple(body["spec"].get("accessModes", ()))
             case _:
@@ -62,15 +65,29 @@ class Store:
         # An object made anew under this name has a larger version than the one that is gone.
         if int(body["metadata"]["resourceVersion"]) < self._versions.get(ref, 0):
             return frozenset()
+        self._remove(ref)
+        self.log_tails.pop(ref, None)
+        return self._touched(body)
+
+    def versions(self, kind: str) -> dict[Ref, int]:
+        """What is known of a kind, to be compared with a list taken after this."""
+        return {ref: version for ref, version in self._versions.items() if ref.kind == kind}
+
+    def drop_unlisted(self, before: Mapping[Ref, int], listed: Iterable[Ref]) -> bool:
+        """Forget what was known before a list was taken and is not on it; whether there was any such thing."""
+        gone = [ref for ref in before.keys() - set(listed) if self._versions.get(ref) == before[ref]]
+        for ref in gone:
+            self._remove(ref)
+        return bool(gone)
+
+    def _remove(self, ref: Ref) -> None:
         self._versions.pop(ref, None)
         self._bodies.pop(ref, None)
         self._claims.pop(ref, None)
-        self.log_tails.pop(ref, None)
         if child := self._children.pop(ref, None):
             self._of_owner[child.owner].discard(ref)
-        for pods in self._pods.values():
-            pods.pop(ref, None)
-        return self._touched(body)
+        if pod := self._pods.pop(ref, None):
+            self._pods_of[ref.namespace, pod.owner_label].discard(ref)
 
     def forget(self, key: Key) -> None:
         """Drop what was learnt about a key that is gone."""
@@ -109,7 +126,7 @@ class Store:
         return ref in self._versions
 
     def pods(self, key: Key) -> tuple[PodView, ...]:
-        return tuple(self._pods.get((key.namespace, key.name), {}).values())
+        return tuple(self._pods[ref] for ref in self._pods_of.get((key.namespace, key.name), ()))
 
     def jobs(self, uid: str) -> list[Child]:
         return [child for ref in self._of_owner.get(uid, ()) if (child := self._children[ref]).ref.kind == JOB.kind]

@@ -78,5 +78,6 @@ class WorkQueue(Generic[Key]):
     def _next_delay(self, key: Key) -> float:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(self._base * 2.0**failures, self._longest)
+        # Days of failures make more doublings than a float can hold.
+        delay = min(self._base * 2.0 ** min(failures, 30), self._longest)
         return delay * random.uniform(0.8, 1.2)

@@ -8,7 +8,21 @@ from nemotron_operator.resolve import Resolution
 
 
 def build_weights(deployment: NemotronDeployment, resolution: Resolution) -> Manifest:
-    spec = ArtifactSpec(
+    return _manifest(deployment, resolution.weights_name, _weights(deployment, resolution))
+
+
+def build_engine(deployment: NemotronDeployment, resolution: Resolution) -> Manifest:
+    return _manifest(deployment, resolution.engine_name, _engine(deployment, resolution))
+
+
+def specs(deployment: NemotronDeployment, resolution: Resolution) -> tuple[ArtifactSpec, ...]:
+    """Every artifact the deployment needs, as far as it can be named."""
+    weights = _weights(deployment, resolution)
+    return (weights, _engine(deployment, resolution)) if resolution.engine else (weights,)
+
+
+def _weights(deployment: NemotronDeployment, resolution: Resolution) -> ArtifactSpec:
+    return ArtifactSpec(
         kind="Weights",
         fingerprint=resolution.weights.fingerprint,
         claim_name=deployment.claim,
@@ -18,12 +32,11 @@ def build_weights(deployment: NemotronDeployment, resolution: Resolution) -> Man
         placement=deployment.placement,
         secret_ref=deployment.spec.model.source.secret_ref,
     )
-    return _manifest(deployment, resolution.weights_name, spec)
 
 
-def build_engine(deployment: NemotronDeployment, resolution: Resolution) -> Manifest:
+def _engine(deployment: NemotronDeployment, resolution: Resolution) -> ArtifactSpec:
     assert resolution.engine
-    spec = ArtifactSpec(
+    return ArtifactSpec(
         kind="Engine",
         fingerprint=resolution.engine.fingerprint,
         claim_name=deployment.claim,
@@ -32,7 +45,6 @@ def build_engine(deployment: NemotronDeployment, resolution: Resolution) -> Mani
         runtime=deployment.runtime,
         placement=deployment.placement,
     )
-    return _manifest(deployment, resolution.engine_name, spec)
 
 
 def _manifest(deployment: NemotronDeployment, name: str, spec: ArtifactSpec) -> Manifest:

@@ -80,11 +80,12 @@ def _owner(kind: str, name: str, uid: str) -> dict[str, Any]:
 
 def pod_placement(placement: Placement, runtime: Runtime, pull_secrets: tuple[str, ...]) -> dict[str, Any]:
     """The fields of a pod spec that say where it runs and how its image is pulled."""
-    secrets = [*pull_secrets, *(s.name for s in runtime.image_pull_secrets or ())]
+    # One entry per name: server-side apply refuses a list that names a key twice.
+    secrets = dict.fromkeys([*pull_secrets, *(s.name for s in runtime.image_pull_secrets or ())])
     return {
         "runtimeClassName": placement.runtime_class_name,
         "nodeSelector": placement.node_selector,
-        "tolerations": [t.to_dict() for t in placement.tolerations or ()],
+        "tolerations": [_said(t.to_dict()) for t in placement.tolerations or ()],
         "priorityClassName": placement.priority_class_name,
         "imagePullSecrets": [{"name": name} for name in secrets],
     }
@@ -99,4 +100,9 @@ def scratch_mounts() -> list[dict[str, Any]]:
 
 
 def env_list(env: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in env.items()]
+    return [_said({"name": name, "value": value}) for name, value in env.items()]
+
+
+def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without empty texts: the API server does not store them, so a comparison would never be satisfied."""
+    return {name: value for name, value in fields.items() if value != ""}

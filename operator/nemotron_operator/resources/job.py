@@ -62,18 +62,26 @@ def _container(artifact: NemotronArtifact, settings: Settings) -> dict[str, Any]
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": "store", "mountPath": names.STORE_MOUNT},
-            *([{"name": "source", "mountPath": names.SOURCE_MOUNT, "readOnly": True}] if source else []),
+            *_source_mounts(artifact),
             *scratch_mounts(),
         ],
     }
 
 
+def _source_mounts(artifact: NemotronArtifact) -> list[dict[str, Any]]:
+    if not artifact.source_claim:
+        return []
+    return [{"name": _source_volume(artifact), "mountPath": names.SOURCE_MOUNT, "readOnly": True}]
+
+
+def _source_volume(artifact: NemotronArtifact) -> str:
+    """A claim is mounted once: the kubelet would mount it read-only for both volumes if one of them asked for that."""
+    return "store" if artifact.source_claim == artifact.spec.claim_name else "source"
+
+
 def _volumes(artifact: NemotronArtifact) -> list[dict[str, Any]]:
-    volumes: list[dict[str, Any]] = [
-        {"name": "store", "persistentVolumeClaim": {"claimName": artifact.spec.claim_name}},
-        *scratch_volumes(),
-    ]
+    claims = {"store": artifact.spec.claim_name}
     if artifact.source_claim:
-        claim = {"claimName": artifact.source_claim, "readOnly": True}
-        volumes.append({"name": "source", "persistentVolumeClaim": claim})
-    return volumes
+        claims.setdefault(_source_volume(artifact), artifact.source_claim)
+    mounted = [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in claims.items()]
+    return [*mounted, *scratch_volumes()]
