@@ -1,0 +1,59 @@
+# Everything people and CI run. A bare Debian 12 with root, make and python3 is enough: what is missing gets installed.
+#
+# CLUSTER=existing uses the cluster your kubeconfig names; otherwise a real one is started on this machine.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-fast check cluster-up cluster-down images bench soak python cluster
+SHELL := /bin/bash
+
+BIN := .venv/bin
+BOOTSTRAP := python3 devcluster/bootstrap.py
+PYTEST := $(BIN)/pytest
+export CLUSTER NODES GPUS GPU_PRODUCT REGISTRY TAG BASE_IMAGE EXTRAS OMIT PACKAGE_INDEX TORCH_INDEX
+
+help: ## List what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+demo: cluster ## Show it all: a cluster, the operator, a model served, replicas that follow load
+	@$(BIN)/python -m nemotron_devcluster.demo
+
+demo-down: python ## Remove what the demo made, the local cluster included
+	@$(BIN)/python -m nemotron_devcluster.demo --down
+
+test: check cluster ## Run every test: unit, contract, integration, then a real cluster with two nodes
+	$(PYTEST) -m unit
+	$(PYTEST) -m contract
+	$(PYTEST) -m integration
+	$(PYTEST) -m cluster
+
+test-fast: python ## Run the tests that start no server: under a minute
+	$(PYTEST) -m "unit or contract"
+
+check: python ## Lint, formatting, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+cluster-up: cluster ## Start a local cluster: NODES=2 GPUS=4 GPU_PRODUCT=NVIDIA-H200
+	@$(BIN)/nemotron-devcluster up
+
+cluster-down: python ## Stop it and leave the machine as it was
+	@$(BIN)/nemotron-devcluster down
+
+images: cluster ## Build both images for a registry: REGISTRY=… TAG=… BASE_IMAGE=… EXTRAS=… TORCH_INDEX=…
+	@$(BOOTSTRAP) images
+	@$(BIN)/python -m nemotron_devcluster.registry_images
+
+bench: python ## Run the benchmarks and write benchmarks/results
+	@$(BIN)/python -m benchmarks
+
+soak: cluster ## Run the cluster under load and faults for an hour
+	@$(BIN)/python -m benchmarks.soak
+
+# What the targets above stand on.
+python:
+	@$(BOOTSTRAP) python
+
+cluster:
+	@$(BOOTSTRAP) python $(if $(filter existing,$(CLUSTER)),,cluster)

@@ -1,0 +1,20 @@
+"""Random tensors, and how far two of them differ."""
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+FP32_ROUNDING = 1e-5
+FP64_ROUNDING = 1e-12
+
+SEEDS = st.integers(0, 2**31)
+
+
+def random(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The same normal numbers for the same seed, in any dtype."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def error(given: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest number expected."""
+    return float((given.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-30))

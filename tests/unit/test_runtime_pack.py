@@ -1,0 +1,246 @@
+"""A checkpoint in any layout packs to the same engine; a damaged one is refused by a sentence that names the damage."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nemotron_api.errors import EngineMismatch, InvalidModel, WeightsInvalid
+from nemotron_api.hybrid_config import read_config
+from nemotron_runtime import open_engine, pack
+from nemotron_runtime.config import load_config
+from nemotron_runtime.layout import layout
+from nemotron_runtime.tensorfile import read_tensors
+from tests.builders.checkpoints import a_checkpoint
+from tests.builders.family import NANO, NANO_4B, SUPER
+
+pytestmark = pytest.mark.unit
+
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: Any) -> Path:
+    return a_checkpoint(tmp_path_factory.mktemp("pack") / "checkpoint")
+
+
+@pytest.fixture
+def checkpoint(original: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(original, tmp_path / "checkpoint"))
+
+
+def rewritten(checkpoint: Path, change: Callable[[Tensors], Tensors]) -> Path:
+    """The checkpoint with other tensors."""
+    file = checkpoint / "model.safetensors"
+    save_file(change(load_file(file)), file)
+    return checkpoint
+
+
+def packed(checkpoint: Path, out: Path, dtype: Any = "FP32") -> bytes:
+    """The weights file of the packed engine."""
+    pack(checkpoint, out, dtype=dtype, max_batch=2, max_sequence_tokens=32)
+    return (out / "weights.safetensors").read_bytes()
+
+
+def renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name.replace(old, new): tensor for name, tensor in tensors.items()}
+
+
+def with_mtp(tensors: Tensors) -> Tensors:
+    return tensors | {"mtp.layers.0.eh_proj.weight": torch.zeros(2, 2)}
+
+
+def with_stacked_experts(tensors: Tensors) -> Tensors:
+    """Experts as one tensor per projection, the way models hold them in memory."""
+    others = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    for layer in (1, 4):
+        for projection in ("up_proj", "down_proj"):
+            names = [f"backbone.layers.{layer}.mixer.experts.{e}.{projection}.weight" for e in range(8)]
+            others[f"backbone.layers.{layer}.mixer.experts.{projection}"] = torch.stack([tensors[n] for n in names])
+    return others
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(renamed("backbone.", "model."), id="prefix-model"),
+        pytest.param(renamed("backbone.", ""), id="no-prefix"),
+        pytest.param(with_mtp, id="with-multi-token-prediction"),
+        pytest.param(with_stacked_experts, id="stacked-experts"),
+        pytest.param(lambda tensors: {name: tensor.double() for name, tensor in tensors.items()}, id="in-fp64"),
+    ],
+)
+def test_every_layout_of_a_checkpoint_packs_to_the_same_bytes(
+    original: Path, checkpoint: Path, tmp_path: Path, change: Callable[[Tensors], Tensors]
+) -> None:
+    expected = packed(original, tmp_path / "expected")
+
+    assert packed(rewritten(checkpoint, change), tmp_path / "engine") == expected
+
+
+def test_shards_pack_to_the_same_bytes(original: Path, tmp_path: Path) -> None:
+    sharded = a_checkpoint(tmp_path / "sharded", shard_size="20KB")
+
+    assert len(list(sharded.glob("*.safetensors"))) > 3
+    assert packed(sharded, tmp_path / "engine") == packed(original, tmp_path / "expected")
+
+
+def test_a_packed_engine_holds_the_checkpoints_numbers(original: Path, tmp_path: Path) -> None:
+    tensors = load_file(original / "model.safetensors")
+    packed(original, tmp_path)
+
+    engine = load_file(tmp_path / "weights.safetensors")
+
+    prefix = "backbone.layers.3.mixer."
+    rows = [tensors[f"{prefix}{name}_proj.weight"] for name in "qkv"]
+    assert torch.equal(engine["layers.3.mixer.qkv_proj.weight"], torch.cat(rows))
+    expert = tensors["backbone.layers.1.mixer.experts.5.up_proj.weight"]
+    assert torch.equal(engine["layers.1.mixer.experts.up_proj"][5], expert)
+    assert sum(tensor.numel() for tensor in engine.values()) == sum(tensor.numel() for tensor in tensors.values())
+
+
+def test_a_bf16_engine_keeps_in_fp32_what_is_computed_in_fp32(original: Path, tmp_path: Path) -> None:
+    packed(original, tmp_path, "BF16")
+
+    engine = load_file(tmp_path / "weights.safetensors")
+
+    wide = {name.rsplit(".mixer.")[-1] for name, tensor in engine.items() if tensor.dtype == torch.float32}
+    assert {"A_log", "D", "dt_bias", "gate.weight", "gate.e_score_correction_bias", "conv1d.weight"} <= wide
+    assert engine["lm_head.weight"].dtype == engine["layers.0.mixer.in_proj.weight"].dtype == torch.bfloat16
+
+
+def test_the_report_counts_what_was_written(original: Path, tmp_path: Path) -> None:
+    report = pack(original, tmp_path, dtype="FP32", max_batch=3, max_sequence_tokens=50)
+
+    engine = load_file(tmp_path / "weights.safetensors")
+    assert report.parameters == sum(tensor.numel() for tensor in engine.values())
+    assert report.weight_bytes == 4 * report.parameters
+    # 2 Mamba blocks: 6 · 10 · 12 states, 3 taps of 60 + 2 · 3 · 12 channels
+    assert report.slot_bytes == 2 * 4 * (720 + 3 * 132)
+    # 1 attention block: keys and values of 2 heads of 8
+    assert (report.page_tokens, report.page_bytes) == (16, 16 * 2 * 2 * 8 * 4)
+    assert report.pages == 3 * 4, "50 tokens are 4 pages"
+
+
+def test_end_tokens_come_from_both_config_files(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 11]}))
+
+    packed(checkpoint, tmp_path / "engine")
+
+    assert load_config(tmp_path / "engine").eos_token_ids == (2, 11)
+
+
+def truncate(checkpoint: Path) -> None:
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def drop(name: str) -> Callable[[Path], object]:
+    return lambda path: rewritten(path, lambda tensors: {key: tensors[key] for key in tensors if key != name})
+
+
+def add(name: str, tensor: Tensor) -> Callable[[Path], object]:
+    return lambda path: rewritten(path, lambda tensors: tensors | {name: tensor})
+
+
+def index(content: str) -> Callable[[Path], object]:
+    return lambda path: (path / "model.safetensors.index.json").write_text(content)
+
+
+LM_HEAD = "lm_head.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(truncate, "model.safetensors is truncated or not a safetensors file", id="truncated"),
+        pytest.param(
+            lambda path: (path / "model.safetensors").write_bytes(b"PK" * 50), "model.safetensors is trunc", id="zip"
+        ),
+        pytest.param(lambda path: (path / "model.safetensors").unlink(), "neither model.safetensors nor", id="no-file"),
+        pytest.param(index('{"weight_map": {"a": "b.safetensors"}}'), "b.safetensors is named by", id="no-shard"),
+        pytest.param(index("{}"), "is not an index of shards", id="broken-index"),
+        pytest.param(drop(LM_HEAD), "checkpoint lacks lm_head.weight", id="missing-tensor"),
+        pytest.param(add("lm_head.weight_scale", torch.ones(1)), "holds lm_head.weight_scale", id="quantised"),
+        pytest.param(add(LM_HEAD, torch.ones(61, 41)), r"shape \(61, 41\), .* asks for \(61, 40\)", id="shape"),
+        pytest.param(
+            add(LM_HEAD, torch.ones(61, 40, dtype=torch.int8)), "lm_head.weight in .* is I8: quantised", id="integers"
+        ),
+        pytest.param(add("model.norm_f.weight", torch.ones(40)), "norm_f.weight is in both", id="twice"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_and_the_file_or_tensor_named(
+    checkpoint: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(checkpoint)
+
+    with pytest.raises(WeightsInvalid, match=message):
+        packed(checkpoint, tmp_path / "engine")
+
+
+def test_a_generation_config_that_is_not_json_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "generation_config.json").write_text("{")
+
+    with pytest.raises(InvalidModel, match=r"generation_config.json is not JSON"):
+        packed(checkpoint, tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(lambda path: (path / "runtime.json").unlink(), "holds no engine this runtime can open", id="none"),
+        pytest.param(
+            lambda path: (path / "runtime.json").write_text('{"dtype": "FP32"}'), "holds no engine", id="other-version"
+        ),
+        pytest.param(
+            lambda path: (path / "weights.safetensors").unlink(), "weights.safetensors cannot be", id="weights"
+        ),
+        pytest.param(
+            lambda path: save_file({"lm_head.weight": torch.ones(1)}, path / "weights.safetensors"),
+            "weights.safetensors cannot be read",
+            id="other-weights",
+        ),
+        pytest.param(
+            lambda path: shrink_pages(path), "has 1 pages, but one sequence of 32 tokens needs 2", id="too-few-pages"
+        ),
+    ],
+)
+def test_a_directory_that_is_no_engine_is_refused(
+    original: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    packed(original, tmp_path)
+    damage(tmp_path)
+
+    with pytest.raises(EngineMismatch, match=message):
+        open_engine(tmp_path)
+
+
+def shrink_pages(directory: Path) -> None:
+    raw = json.loads((directory / "runtime.json").read_text())
+    (directory / "runtime.json").write_text(json.dumps(raw | {"pages": 1}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "parameters"),
+    [
+        pytest.param(NANO, 31_577_940_288, id="nano"),
+        pytest.param(SUPER, 120_668_707_840, id="super-without-multi-token-prediction"),
+        pytest.param(NANO_4B, 3_973_556_832, id="nano-4b"),
+    ],
+)
+def test_the_layout_has_as_many_parameters_as_the_published_models(raw: dict[str, Any], parameters: int) -> None:
+    assert sum(packed.elements for packed in layout(read_config(raw))) == parameters
+
+
+def test_reading_checks_the_type_of_every_tensor(original: Path, tmp_path: Path) -> None:
+    packed(original, tmp_path, "BF16")
+
+    with pytest.raises(EngineMismatch, match=r"embeddings.weight .* is not what config.json says"):
+        read_tensors(tmp_path / "weights.safetensors", layout(read_config(tmp_path)), torch.float32)
