@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from threading import Thread
 
+from nemotron_api.errors import NemotronError
+
 Check = Callable[[], str | None]
 """Nothing when all is well, else a sentence."""
 
@@ -39,7 +41,13 @@ def serving(host: str, port: int, checks: dict[str, Check]) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is inherited
             """A probe each few seconds is not worth a line."""
 
-    with _Server((host, port), Handler) as server:
+    try:
+        server = _Server((host, port), Handler)
+    except OSError as error:
+        raise NemotronError(
+            f"cannot listen on {host}:{port} for probes ({error.strerror}): give another port"
+        ) from error
+    with server:
         Thread(target=server.serve_forever, name="health", daemon=True).start()
         try:
             yield int(server.server_address[1])

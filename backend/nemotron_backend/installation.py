@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy
+
 from nemotron_api.errors import EngineMismatch
 
 CONTAINER: Final = Path("/opt/tritonserver")
@@ -22,10 +24,10 @@ class Installation:
     libraries: tuple[Path, ...]
 
 
-def find(scratch: Path, container: Path = CONTAINER) -> Installation:
+def find(scratch: Path, container: Path = CONTAINER, numpy_version: str = numpy.__version__) -> Installation:
     """The image's own server, else the one of the Python package; `scratch` is a writable folder.
 
-    Raises EngineMismatch where neither is.
+    Raises EngineMismatch where neither is, or where it cannot work with this environment.
     """
     # Without it the stub finds the system's libpython beside this interpreter's standard library.
     libpython = Path(sysconfig.get_config_var("LIBDIR"))
@@ -34,6 +36,11 @@ def find(scratch: Path, container: Path = CONTAINER) -> Installation:
     package = importlib.util.find_spec("pytriton")
     if package is None or not package.submodule_search_locations:
         raise EngineMismatch("no Triton server is installed: install the extra 'server', or use an image that has one")
+    if not numpy_version.startswith("1."):
+        # Its Python backend hands the arrays of numpy 2 over with other content, in silence.
+        raise EngineMismatch(
+            f"the installed Triton server needs numpy 1; this is {numpy_version}: install numpy 1.26.4"
+        )
     root = Path(package.submodule_search_locations[0])
     backends = _link_python_backend(root / "tritonserver", scratch / "backends")
     libraries = root.parent / "nvidia_pytriton.libs"

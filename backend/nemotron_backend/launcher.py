@@ -54,13 +54,13 @@ class Launcher:
             signal.signal(number, self._terminate)
         children.adopt()
         checks = {"/livez": self._not_live, "/readyz": self._not_ready}
-        with health.serving(self._address.host, self._address.health, checks):
-            self._start()
-            try:
+        self._start()
+        try:
+            with health.serving(self._address.host, self._address.health, checks):
                 while self._turn():
                     time.sleep(TICK_SECONDS)
-            finally:
-                self._server.kill()
+        finally:
+            self._server.kill()
         return self._failure
 
     def _turn(self) -> bool:
@@ -69,7 +69,9 @@ class Launcher:
         children.bury(keep=self._server.pid)
         decision = decide(self._state, self._look(), self._limits)
         if decision.why:
-            log.info("%s → %s: %s", self._state.phase.name, decision.state.phase.name, decision.why)
+            moved = decision.state.phase is not self._state.phase
+            to = decision.state.phase if moved else decision.action
+            log.info("%s → %s: %s", self._state.phase.name, to.name, decision.why)
         self._state = decision.state
         match decision.action:
             case Action.RESTART:
@@ -166,6 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failure = Launcher(config, engine, address, Path(scratch)).run()
     except NemotronError as error:
         failure = Failure(reason=error.reason, message=str(error))
+    except Exception as error:
+        log.exception("the launcher failed")
+        failure = Failure(reason=NemotronError.reason, message=f"{type(error).__name__}: {error}")
     if failure is None:
         return 0
     report(failure, options.termination_log)

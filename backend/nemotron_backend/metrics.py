@@ -59,8 +59,8 @@ def collect(service: Service) -> Iterator[Sample]:
         yield Sample(metric.kind, metric.name, metric.help, metric.read(stats))
     yield Sample("GAUGE", "nemotron_active_requests", "Requests not yet answered completely", service.active)
     yield Sample("GAUGE", "nemotron_draining", "1 while new requests are refused", float(service.is_refusing()))
-    age = service.engine.heartbeat()
-    yield Sample("GAUGE", "nemotron_heartbeat_seconds", "Since the engine's loop last turned", age)
+    stall = service.stall_seconds
+    yield Sample("GAUGE", "nemotron_heartbeat_seconds", "Since the engine's loop or the sender last turned", stall)
     yield from _tallied(service.tally)
 
 

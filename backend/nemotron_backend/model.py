@@ -34,7 +34,6 @@ class TritonPythonModel:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._run = RunDirectory.from_environment()
         try:
-            triton.check_arrays()
             self._service = _open(Path(args["model_repository"]).parents[1], self._run)
         except Exception as error:
             if self._run:
@@ -55,7 +54,7 @@ class TritonPythonModel:
 
     def is_ready(self) -> bool:
         """Asked by servers of 2026 and later."""
-        return not self._service.is_refusing() and self._service.engine.heartbeat() < STALLED_SECONDS
+        return not self._service.is_refusing() and self._service.stall_seconds < STALLED_SECONDS
 
     def finalize(self) -> None:
         self._closing.set()
@@ -88,7 +87,7 @@ def _pulse(service: Service) -> Pulse:
     return Pulse(
         pid=os.getpid(),
         written_at=time.monotonic(),
-        step_age_seconds=service.engine.heartbeat(),
+        stall_seconds=service.stall_seconds,
         refusing=refusing,
         active=service.active,
     )

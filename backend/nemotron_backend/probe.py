@@ -1,6 +1,5 @@
 """Generate one token through the server's own gRPC port."""
 
-import logging
 import queue
 from threading import Event, Thread
 from typing import Any, Final
@@ -9,14 +8,14 @@ import numpy as np
 from tritonclient import grpc as triton
 from tritonclient.utils import InferenceServerException
 
-log = logging.getLogger(__name__)
+from nemotron_api.errors import NemotronError
 
 ATTEMPT_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.2
 
 
 def generate_one_token(address: str, model: str, timeout_seconds: float = ATTEMPT_SECONDS) -> None:
-    """Raises InferenceServerException, or queue.Empty after `timeout_seconds`, when no token comes."""
+    """Raises NemotronError or InferenceServerException, or queue.Empty after `timeout_seconds`, when no token comes."""
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     with triton.InferenceServerClient(address) as client:
         client.start_stream(callback=lambda result, error: answers.put(error or result))
@@ -30,6 +29,9 @@ def generate_one_token(address: str, model: str, timeout_seconds: float = ATTEMP
             client.stop_stream(cancel_requests=not answered)
     if isinstance(answer, InferenceServerException):
         raise answer
+    token_ids = answer.as_numpy("output_ids")
+    if token_ids is None or token_ids.shape != (1,):
+        raise NemotronError(f"asked for one token, the server answered with {token_ids}")
 
 
 def _input(name: str, value: Any) -> Any:
@@ -61,8 +63,10 @@ class Prober:
         while not self._stopped.wait(PAUSE_SECONDS):
             try:
                 generate_one_token(address, model)
-            except (InferenceServerException, queue.Empty) as error:
-                self.problem = str(error) or f"no token within {ATTEMPT_SECONDS:g} s"
+            except queue.Empty:
+                self.problem = f"no token within {ATTEMPT_SECONDS:g} s"
+            except Exception as error:  # noqa: BLE001  whatever it is, it is shown, and tried again
+                self.problem = str(error)
             else:
                 self._generated.set()
                 return

@@ -20,8 +20,8 @@ class Pulse:
     pid: int
     written_at: float
     """Seconds of the monotonic clock, which all processes of a machine share."""
-    step_age_seconds: float
-    """Since the engine's loop last turned."""
+    stall_seconds: float
+    """Since the engine's loop or the sender last turned."""
     refusing: bool
     active: int
     """Requests not yet answered completely; counted after `refusing` was read, so (True, 0) is final."""

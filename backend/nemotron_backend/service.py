@@ -49,12 +49,19 @@ class Service:
         self._clock = clock
         self._streams: set[Stream] = set()
         self._ready: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
+        self._sending_since: float | None = None
         self._sender = start("sender", self._send_all)
 
     @property
     def active(self) -> int:
         """Requests whose last response is still to be sent."""
         return len(self._streams)
+
+    @property
+    def stall_seconds(self) -> float:
+        """Since the engine's loop or the sender last turned: small in a healthy process, idle or not."""
+        since = self._sending_since
+        return max(self.engine.heartbeat(), 0.0 if since is None else self._clock() - since)
 
     def admit(self, read: Callable[[], GenerationRequest], reply: Reply, timeout_seconds: float | None = None) -> None:
         """Take a request in, or answer it with what is wrong; raises nothing."""
@@ -103,10 +110,12 @@ class Service:
 
     def _send_all(self) -> None:
         while (stream := self._ready.get()) is not None:
+            self._sending_since = self._clock()
             try:
                 self._deliver(stream)
             except Exception as error:  # noqa: BLE001  one stream's failure must not end the others
                 self._fail(stream, _named(error))
+            self._sending_since = None
 
     def _deliver(self, stream: Stream) -> None:
         events = stream.take()

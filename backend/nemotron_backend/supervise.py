@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 from nemotron_backend.run_directory import Pulse
@@ -19,12 +19,14 @@ class Phase(Enum):
 
 
 class Action(Enum):
-    WAIT = "wait"
-    RESTART = "restart the server"
-    REFUSE = "refuse new requests"
-    STOP = "stop the server"
-    KILL = "kill the server"
-    EXIT = "exit"
+    """What the launcher does now; STOP asks the server, KILL does not."""
+
+    WAIT = auto()
+    RESTART = auto()
+    REFUSE = auto()
+    STOP = auto()
+    KILL = auto()
+    EXIT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,8 @@ def _symptom(state: State, sight: Sight, limits: Limits) -> str | None:
     if (age := sight.now - pulse.written_at) > limits.pulse_seconds:
         return f"the model's process {pulse.pid} gave no sign of life for {age:.0f} s"
     # The first steps may compile for minutes.
-    if state.phase is not Phase.STARTING and pulse.step_age_seconds > limits.stall_seconds:
-        return f"the engine's loop has not turned for {pulse.step_age_seconds:.0f} s"
+    if state.phase is not Phase.STARTING and pulse.stall_seconds > limits.stall_seconds:
+        return f"the engine or the sender has not turned for {pulse.stall_seconds:.0f} s"
     return None
 
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Final
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from nemotron_api.errors import EngineMismatch, NemotronError
+from nemotron_api.errors import NemotronError
 from nemotron_backend import response
 from nemotron_backend.answer import Chunk
 from nemotron_backend.codes import code_of, text_of
@@ -59,16 +58,3 @@ def parameters(request: Any) -> Mapping[str, object]:
 def timeout_seconds(request: Any) -> float | None:
     """The request's own deadline, which the KServe protocol calls `timeout` and counts in microseconds."""
     return request.timeout() / MICROSECONDS or None
-
-
-def check_arrays() -> None:
-    """Raises EngineMismatch when this server's Python backend and this numpy misread each other's arrays.
-
-    The backend of servers up to 2.52 was built for numpy 1; with numpy 2 it hands over other numbers, in silence.
-    """
-    sent = np.array([10, 20, 30, 40], dtype=np.int32)
-    if not np.array_equal(pb_utils.Tensor("check", sent).as_numpy(), sent):
-        raise EngineMismatch(
-            f"this Triton server cannot read the arrays of numpy {np.__version__}: install numpy 1.26.4, "
-            "or serve with a Triton server of 2025 or later"
-        )

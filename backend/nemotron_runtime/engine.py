@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
@@ -93,6 +92,7 @@ class HybridEngine:
     def _run(self) -> None:
         """The thread: turn until closed. Whatever stops it, every request hears of it."""
         try:
+            self._executor.enter()
             while not self._closing:
                 self._turn()
         except Exception as error:
@@ -173,11 +173,9 @@ class HybridEngine:
 def open_engine(directory: Path, *, threads: int | None = None, max_waiting: int = 256) -> HybridEngine:
     """Load what `pack` wrote and start the step thread.
 
-    `threads` is torch's count of compute threads for this process; None leaves it. Raises EngineMismatch for a
+    `threads` is how many threads compute a step; None chooses by weights and cores. Raises EngineMismatch for a
     directory that this runtime did not pack.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     runtime = load_config(directory)
-    config, executor = open_executor(directory, runtime)
+    config, executor = open_executor(directory, runtime, threads=threads)
     return HybridEngine(executor, runtime, vocab_size=config.vocab_size, max_waiting=max_waiting)

@@ -14,10 +14,14 @@ from nemotron_runtime.memory import Memory
 from nemotron_runtime.request import Lease
 from nemotron_runtime.scheduler import Step
 from nemotron_runtime.tensorfile import read_tensors
+from nemotron_runtime.threads import choose_threads, usable_cores
 
 
 class Executor(Protocol):
-    """What the engine asks of whatever holds the weights; it is called from one thread only."""
+    """What the engine asks of whatever holds the weights."""
+
+    def enter(self) -> None:
+        """Called once, first, on the thread that makes all other calls."""
 
     def admit(self, lease: Lease) -> None:
         """Make the lease's slot and pages an empty sequence."""
@@ -29,9 +33,14 @@ class Executor(Protocol):
 class TorchExecutor:
     """Plain torch: one pass of the network per step, all its sequences together."""
 
-    def __init__(self, network: model.Model, memory: Memory) -> None:
+    def __init__(self, network: model.Model, memory: Memory, *, threads: int) -> None:
         self._network = network
+        self._threads = threads
         self.memory = memory
+
+    def enter(self) -> None:
+        # OpenMP keeps its count of threads per calling thread: set elsewhere, it would not hold here.
+        torch.set_num_threads(self._threads)
 
     @torch.inference_mode()
     def admit(self, lease: Lease) -> None:
@@ -42,10 +51,14 @@ class TorchExecutor:
         return self._network(batch.build(step.slices, self.memory), self.memory)
 
 
-def open_executor(directory: Path, runtime: RuntimeConfig) -> tuple[HybridConfig, TorchExecutor]:
+def open_executor(
+    directory: Path, runtime: RuntimeConfig, *, threads: int | None = None
+) -> tuple[HybridConfig, TorchExecutor]:
     """The model's shape and its executor, from what `pack` wrote."""
     config = read_config(directory / CONFIG)
     tensors = read_tensors(directory / WEIGHTS, layout(config), DTYPES[runtime.dtype])
+    if threads is None:
+        threads = choose_threads(sum(tensor.nbytes for tensor in tensors.values()), usable_cores())
     with torch.inference_mode():
         network = model.build(config, tensors)
-    return config, TorchExecutor(network, Memory(config, runtime))
+    return config, TorchExecutor(network, Memory(config, runtime), threads=threads)

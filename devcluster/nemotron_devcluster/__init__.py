@@ -1,0 +1,1 @@
+"""Start and stop a real Kubernetes cluster on one machine."""

@@ -33,6 +33,15 @@ class Api:
     def get(self, path: str) -> Object:
         return self._call("GET", path)
 
+    def find(self, path: str) -> Object | None:
+        """The object, or None when there is none."""
+        try:
+            return self.get(path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
     def post(self, path: str, body: Object) -> Object:
         return self._call("POST", path, body, "application/json")
 

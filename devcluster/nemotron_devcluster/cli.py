@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+import tempfile
+from pathlib import Path
 
-from nemotron_devcluster import machine, project_images
+from nemotron_devcluster import machine, project_images, registry_images
 from nemotron_devcluster.cluster import Cluster
 from nemotron_devcluster.errors import ClusterError
 from nemotron_devcluster.gpu import DEFAULT_PRODUCT, PRODUCTS, Gpus
@@ -33,6 +35,17 @@ def images(arguments: argparse.Namespace) -> None:
     print("\n".join(image.reference for image in built))
 
 
+def load(arguments: argparse.Namespace) -> None:
+    """Archives are imported as they are; other names are images of buildah's."""
+    cluster = Cluster(home())
+    with machine.exclusively(), tempfile.TemporaryDirectory(dir=cluster.home.root) as folder:
+        for name in arguments.images:
+            archive = Path(name)
+            if not archive.exists():
+                archive = registry_images.save(name, Path(folder))
+            cluster.load([archive])
+
+
 def status(arguments: argparse.Namespace) -> None:
     print(describe(Cluster(home())))
 
@@ -48,10 +61,17 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="nemotron-devcluster", description=__doc__)
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("up", help="start what does not run yet; a second or two when everything does")
-    command.add_argument("--nodes", type=int, default=_number("NODES"), help="default: as it is, at first 1")
-    command.add_argument("--gpus", type=int, default=_number("GPUS"), help="pretended GPUs per node; default: as it is")
+    command.add_argument(
+        "--nodes", type=int, default=os.environ.get("NODES") or None, help="default: as it is, at first 1"
+    )
+    command.add_argument(
+        "--gpus", type=int, default=os.environ.get("GPUS") or None, help="pretended GPUs per node; default: as it is"
+    )
     command.add_argument("--gpu-product", choices=PRODUCTS, default=os.environ.get("GPU_PRODUCT", DEFAULT_PRODUCT))
     command.set_defaults(run=up)
+    command = commands.add_parser("load", help="import image archives, or images buildah made, on every node")
+    command.add_argument("images", nargs="+", metavar="IMAGE")
+    command.set_defaults(run=load)
     for name, run, text in (
         ("down", down, "stop everything and leave the machine as it was"),
         ("images", images, "give the nodes this working copy's images and print their references"),
@@ -60,12 +80,6 @@ def parser() -> argparse.ArgumentParser:
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
     return main_parser
-
-
-def _number(variable: str) -> int | None:
-    """An environment variable that `make` passes on, when it is set to something."""
-    value = os.environ.get(variable)
-    return int(value) if value else None
 
 
 def main() -> None:

@@ -40,9 +40,8 @@ class Containerd:
         self.node.run(*CTR, "images", "import", "--no-unpack", "-", stdin=image.archive())
 
     def load(self, archive: Path) -> None:
-        """Import a docker or OCI archive, for images that were built elsewhere."""
-        with archive.open("rb") as file:
-            self.node.run(*CTR, "images", "import", "-", stdin=file.read())
+        """Import a docker or OCI archive."""
+        self.node.run(*CTR, "images", "import", str(archive.resolve()))
 
     def _commit(self, tree: Path, chain_id: str, parent: str) -> None:
         """Make the tree a snapshot of this name. What a killed attempt left behind is removed first."""

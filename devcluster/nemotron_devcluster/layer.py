@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,10 @@ class LayerStore:
                 shutil.rmtree(unfinished, ignore_errors=True)
         os.utime(tree)  # its age since last use, for `prune`
         return tree
+
+    def ensure_all(self, layers: Iterable[Layer]) -> None:
+        for layer in layers:
+            self.ensure(layer)
 
     def prune(self) -> None:
         """Delete what was not used for two weeks: layers of old lock files and old code."""

@@ -81,7 +81,7 @@ def exclusively() -> Iterator[None]:
 
 def remove_cgroups() -> None:
     """Remove the control groups of containers that are gone."""
-    for root in CGROUPS.glob(f"**/{CONTAINERS}"):
+    for root in (*CGROUPS.glob(CONTAINERS), *CGROUPS.glob(f"*/{CONTAINERS}")):
         deepest_first = sorted([*root.glob("**/")], key=lambda path: -len(path.parts))
         for group in deepest_first:
             wait_until(partial(_removed, group), seconds=10, else_raise=_cgroups_busy)

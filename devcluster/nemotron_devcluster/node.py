@@ -21,9 +21,10 @@ ISOLATE = (
 # What process 1 of a node does. Whatever the node mounts, and whatever it writes where the machine's own services
 # write, is seen by the node alone and gone with it. The kubelet's plugin folder has a fixed path, so each node mounts
 # its own there.
-POWER_ON = """
+PRIVATE = ("/run", "/var/lib", "/var/log")
+POWER_ON = f"""
 set -e
-for directory in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 tmpfs $directory; done
+for directory in {" ".join(PRIVATE)}; do mount -t tmpfs -o mode=755 tmpfs $directory; done
 mkdir -p /var/lib/kubelet/device-plugins
 mount --bind "$1" /var/lib/kubelet/device-plugins
 exec "$2"
@@ -65,6 +66,9 @@ class Node:
 
     def prepare(self, pause_image: str) -> None:
         """Write the node's certificates and configuration."""
+        for hidden in PRIVATE:
+            if self.directory.is_relative_to(hidden):
+                raise ClusterError(f"a node sees nothing of this machine's {hidden}: set XDG_CACHE_HOME elsewhere")
         for directory in ("device-plugins", "cni", "containerd", "kubelet", "logs"):
             (self.directory / directory).mkdir(parents=True, exist_ok=True)
         pair = self.control_plane.authority.issue(
@@ -81,16 +85,14 @@ class Node:
         (self.directory / "resolv.conf").write_text(nodeconfig.resolvers())
 
     def power_on(self) -> None:
-        """Start process 1 and containerd."""
-        if self.is_on:
-            return
+        """Start process 1, plug in the network and start containerd."""
         pause = str(self.control_plane.tools.path("pause"))
         boot = ("sh", "-c", POWER_ON, self.name, str(self.device_plugins), pause)
         self.processes.start(Service(self.name, ISOLATE + boot))
         wait_until(self._has_booted, seconds=20, else_raise=self._did_not_start)
         first = self._first_process()
-        assert first is not None
-        network.connect(self.network, first)
+        if first is not None and not network.is_connected(self.network):
+            network.connect(self.network, first)
         config = str(self.directory / "containerd.toml")
         self.processes.start(self._service("containerd", "containerd", "--config", config))
         wait_until(self._containerd_answers, seconds=60, else_raise=self._did_not_start)

@@ -66,7 +66,8 @@ class Processes:
             _send(pid, how)
             with contextlib.suppress(TimeoutError):
                 wait_until(lambda: self.pid(name) is None, seconds=seconds, else_raise=TimeoutError)
-            _send(pid, signal.SIGKILL) if self.pid(name) is not None else None
+            if self.pid(name) is not None:
+                _send(pid, signal.SIGKILL)
             wait_until(lambda: self.pid(name) is None, seconds=seconds, else_raise=lambda: _unkillable(name, pid))
         self._pid_file(name).unlink(missing_ok=True)
 
@@ -82,10 +83,14 @@ class Processes:
         """Raise with the end of its log if one of them died."""
         for name in names:
             if self.pid(name) is None:
-                raise ClusterError(f"{name} ended. The end of {self.log(name)}:\n{self.tail(name)}")
+                raise ClusterError(f"{name} ended. {self.story(name)}")
 
     def log(self, name: str) -> Path:
         return self.directory / f"{name}.log"
+
+    def story(self, name: str) -> str:
+        """Where its log is and how it ends, for error messages."""
+        return f"The end of {self.log(name)}:\n{self.tail(name)}"
 
     def tail(self, name: str) -> str:
         path = self.log(name)

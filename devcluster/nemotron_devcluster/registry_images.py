@@ -1,10 +1,12 @@
 """Build both images from their Dockerfiles with buildah, for a registry."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from nemotron_devcluster import rootfs
 from nemotron_devcluster.errors import ClusterError
@@ -61,6 +63,14 @@ def make_base() -> None:
         _buildah("commit", "--quiet", container, OWN_BASE)
     finally:
         _buildah("rm", container)
+
+
+def save(image: str, folder: Path) -> Path:
+    """Write an image of buildah's as an archive that keeps its name."""
+    archive = folder / f"{re.sub('[^a-z0-9.-]', '_', image)}.tar"  # a colon would end the path
+    with step(f"saving {image}"):
+        _buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}")
+    return archive
 
 
 def _buildah(*arguments: str) -> str:

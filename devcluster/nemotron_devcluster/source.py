@@ -25,7 +25,7 @@ class Source:
     packages: tuple[str, ...]
 
     def layer(self) -> Layer:
-        digest = hashlib.sha256(repr(sorted(self._commands().items())).encode())
+        digest = hashlib.sha256(repr((_project()["version"], sorted(self._commands().items()))).encode())
         for path, file in self._files():
             digest.update(f"{path}\0".encode() + file.read_bytes())
         return Layer(f"source-{self.name}", digest.hexdigest()[:12], self._build)

@@ -76,7 +76,7 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("checkpoint"))
-    words, net, text = AutoTokenizer.from_pretrained(folder), model.load(str(folder)), corpus.read()
+    words, net, text = AutoTokenizer.from_pretrained(folder), model.load(folder), corpus.read()
     mtp = storage.load_mtp(net, folder)
     prompts = [*PROMPTS, *(ask(words, QUESTION, enable_thinking=thinking) for thinking in (True, False))]
     print(f"trained text {bits_per_byte(net, words, text.passages):.3f} bits/byte")

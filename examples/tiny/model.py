@@ -5,6 +5,7 @@ Letters in shapes: b sequences, t positions, h hidden width, v vocabulary.
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def build() -> NemotronHForCausalLM:
     return lift_clamp(model)
 
 
-def load(folder: str) -> NemotronHForCausalLM:
+def load(folder: Path) -> NemotronHForCausalLM:
     """The trained model, its weights upcast to FP32."""
     return lift_clamp(NemotronHForCausalLM.from_pretrained(folder, dtype=torch.float32)).eval()
 

@@ -121,7 +121,7 @@ def catalogue() -> tuple[Reason, ...]:
 
 
 def is_known(type: str, status: str, reason: str) -> bool:  # noqa: A002 - the field's name in Kubernetes
-    """Whether the catalogue has this reason; Ready repeats the reason of the first condition that is not true."""
-    return any(
-        r.name == reason and r.status in (status, "False") and (r.type == type or type == READY) for r in catalogue()
-    )
+    """Whether the catalogue has this reason; Ready=False repeats the reason of what it waits for."""
+    if type == READY and status == "False":
+        return any(r.name == reason for r in catalogue())
+    return any((r.type, r.status, r.name) == (type, status, reason) for r in catalogue())

@@ -38,7 +38,8 @@ def main() -> None:
 
 def _run(settings: Settings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for chatty in ("kopf", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     from nemotron_operator import handlers  # Kopf is slow to import, and only `run` needs it.
 
     asyncio.run(handlers.run(settings))

@@ -104,12 +104,17 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    async def patch_status(self, ref: Ref, uid: str, patch: Mapping[str, Any]) -> Manifest:
-        """Change the status of this very object: one made anew under its name is another, and answers 409."""
+    async def patch_status(self, ref: Ref, uid: str, patch: Mapping[str, Any]) -> Manifest | None:
+        """Change the status of this very object; None when it is gone, or another was made under its name."""
         path = KINDS[ref.kind].path(ref.namespace, ref.name) + "/status"
         query = {"fieldManager": names.FIELD_MANAGER}
         body = {"metadata": {"uid": uid}, "status": patch}
-        return await self._send("PATCH", path, query, body, "application/merge-patch+json")
+        try:
+            return await self._send("PATCH", path, query, body, "application/merge-patch+json")
+        except ApiException as error:
+            if error.status in (404, 409):
+                return None
+            raise
 
     async def log_tail(self, namespace: str, pod: str) -> str:
         """The end of a pod's log, at most 1 KiB; empty where the log is gone."""
@@ -123,8 +128,13 @@ class Cluster:
         return text.decode(errors="replace").encode()[-_LOG_TAIL_BYTES:].decode(errors="ignore")
 
     async def post_event(self, event: Manifest) -> None:
+        """Tell, where that is still possible: a namespace that ends takes no news."""
         path = f"/apis/events.k8s.io/v1/namespaces/{event['metadata']['namespace']}/events"
-        await self._send("POST", path, {}, event)
+        try:
+            await self._send("POST", path, {}, event)
+        except ApiException as error:
+            if not _is_terminating(error):
+                raise
 
     async def _send(
         self,
@@ -158,6 +168,21 @@ class Cluster:
         if not 200 <= response.status <= 299:
             raise ApiException(http_resp=response, body=data.decode(errors="replace"), data=None)
         return data
+
+
+def _is_terminating(error: ApiException) -> bool:
+    return error.status == 404 or (error.status == 403 and "being terminated" in (error.body or ""))
+
+
+def explain(error: Exception) -> str:
+    """One line for the log: what the API server said, or what went wrong on the way."""
+    if not isinstance(error, ApiException):
+        return f"{type(error).__name__}: {error}"
+    try:
+        said = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        said = error.reason
+    return f"the API server answered {error.status}: {said}"
 
 
 def _refusal(ref: Ref, error: ApiException) -> Refused:

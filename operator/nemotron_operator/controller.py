@@ -6,13 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from aiohttp import ClientError
+from kubernetes.aio.client.exceptions import ApiException
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from nemotron_api import names
 from nemotron_api.deployment import NemotronDeployment
 from nemotron_autoscaler import Sample, demand, remember
-from nemotron_operator.cluster import Cluster
+from nemotron_operator.cluster import Cluster, explain
 from nemotron_operator.metrics import Metrics
 from nemotron_operator.objects import CHILDREN, CLAIM, NA, ND, POD, Kind
 from nemotron_operator.plan import policy_of
@@ -93,7 +95,8 @@ class Controller:
 
     def _failed(self, key: Key, error: Exception) -> None:
         self.metrics.reconciles.labels(key.kind, "failed").inc()
-        log.error("%s %s/%s: %s: %s", key.kind, key.namespace, key.name, type(error).__name__, error, exc_info=error)
+        ours = not isinstance(error, ApiException | TimeoutError | ClientError)
+        log.error("%s %s/%s: %s", key.kind, key.namespace, key.name, explain(error), exc_info=error if ours else None)
 
     async def _scale(self) -> None:
         """Ask the replicas of every deployment that scales, and plan again with what they said."""

@@ -153,6 +153,8 @@ class Reconciler:
             return
         self._store.written_at[key] = time.monotonic()
         written = await self._cluster.patch_status(Ref(key.kind, key.namespace, key.name), meta["uid"], patch)
+        if written is None:
+            return
         self._learn(written)
         if status.was_ready(new):
             self._store.smoke.pop(key, None)

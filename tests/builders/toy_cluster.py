@@ -26,8 +26,9 @@ class ToyCluster:
         self.before_delete: Callable[[Ref], None] = lambda ref: None
         self.trouble = 0
         """How many of the operator's next requests fail."""
+        self.fail_after: int | None = None
+        """How many of its requests succeed before one fails; None: none does."""
         self._version = 0
-        self._orphans: list[Ref] = []
 
     # What the operator may ask for.
 
@@ -63,6 +64,11 @@ class ToyCluster:
         self.told.append(event)
 
     def _request(self, verb: str, ref: Ref) -> None:
+        if self.fail_after is not None:
+            self.fail_after -= 1
+            if self.fail_after < 0:
+                self.fail_after = None
+                raise ConnectionError("the API server went away")
         if self.trouble:
             self.trouble -= 1
             raise ConnectionError("the API server is busy")
@@ -92,10 +98,9 @@ class ToyCluster:
             self._version += 1
             body["metadata"]["resourceVersion"] = str(self._version)
             self.outbox[ref.kind].append(("DELETED", body))
-            self._orphans += [other for other, o in self.objects.items() if owner_of(o) == body["metadata"]["uid"]]
 
     def of_kind(self, kind: str) -> list[Manifest]:
-        return [body for ref, body in sorted(self.objects.items()) if ref.kind == kind]
+        return [self.objects[ref] for ref in sorted(self.objects) if ref.kind == kind]
 
     def routable(self, deployment: str, *, without: str = "") -> int:
         """Ready pods behind a deployment's Service, but for those of one workload."""
@@ -108,7 +113,10 @@ class ToyCluster:
     # What the controllers and the kubelet would do next: each move is one small step towards what is asked for.
 
     def moves(self) -> Iterator[Move]:
-        yield from (self._collect for _ in self._orphans[:1])
+        alive = {body["metadata"]["uid"] for body in self.objects.values()}
+        for ref, body in sorted(self.objects.items(), key=lambda item: item[0]):
+            if owner_of(body) not in ("", *alive):
+                yield partial(self.remove, ref)
         for job in self.of_kind("Job"):
             if not job.get("status"):
                 yield partial(self._advance, job)
@@ -124,9 +132,6 @@ class ToyCluster:
         for pod in self.of_kind("Pod"):
             yield partial(self.remove, Ref.of(pod))
             yield partial(self.put, {**pod, "status": dict(STUCK)})
-
-    def _collect(self) -> None:
-        self.remove(self._orphans.pop(0))
 
     def _advance(self, job: Manifest) -> None:
         pod = next((p for p in self.of_kind("Pod") if owner_of(p) == job["metadata"]["uid"]), None)

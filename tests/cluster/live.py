@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemotron_devcluster.cluster import Cluster
@@ -19,8 +20,8 @@ class LiveCluster:
     images: Images
 
     @property
-    def kubeconfig(self) -> str:
-        return str(self.local.home.kubeconfig)
+    def kubeconfig(self) -> Path:
+        return self.local.home.kubeconfig
 
     @property
     def nodes(self) -> tuple[str, ...]:

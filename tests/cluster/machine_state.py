@@ -19,7 +19,12 @@ FOLDERS = (
     "/var/log/containers",
     "/var/log/pods",
 )
-PROGRAMS = ("containerd", "etcd", "kube", "nemotron_devcluster.", "nsenter", "pause", "runc", "unshare")
+# As the kernel names them: it keeps 15 letters.
+PROGRAMS = {
+    *("containerd", "containerd-shim", "coredns", "etcd", "kube-apiserver", "kube-controller", "kube-proxy"),
+    *("kube-scheduler", "kubelet", "metrics-server", "nsenter", "pause", "runc", "unshare"),
+}
+MODULES = ("nemotron_devcluster.storage", "nemotron_devcluster.deviceplugin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,12 @@ def _processes() -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
+            name = (process / "comm").read_text().strip()
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             elsewhere = (process / "ns/pid").readlink() != ours
         except OSError:
             continue  # ended while we looked
-        if command and (elsewhere or any(program in command for program in PROGRAMS)):
+        if command and (elsewhere or name in PROGRAMS or any(module in command for module in MODULES)):
             found.append(f"{process.name} {command}")
     return found
 

@@ -1,9 +1,12 @@
 """Weights and engines: what goes wrong is named, and mending the spec is all it takes."""
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.cluster.installed import Installed
 from tests.cluster.kit import CHECKPOINT, CommandFailed, Kube, a_deployment, names, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -33,17 +36,34 @@ def test_a_spec_that_cannot_be_is_refused_with_a_sentence(kube: Kube, spec: dict
     assert says in str(refused.value)
 
 
-def test_a_truncated_weights_file_is_named_and_a_repaired_source_is_taken(kube: Kube, models) -> None:  # type: ignore[no-untyped-def]
-    shutil.copytree(CHECKPOINT, models / "broken")
-    file = models / "broken/model.safetensors"
+def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:100_000])
 
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(truncate, "WeightsInvalid", id="truncated"),
+        pytest.param(flip_a_bit, "ChecksumMismatch", id="one-bit-flipped"),
+    ],
+)
+def test_a_damaged_weights_file_is_named_and_a_corrected_spec_is_served(
+    kube: Kube, models: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    shutil.copytree(CHECKPOINT, models / "broken")
+    damage(models / "broken/model.safetensors")
+
     kube.apply(a_deployment("mended", model={"name": "tiny", "source": {"uri": "pvc://models/broken"}}))
-    reason_is(kube, "mended", "WeightsReady", "ChecksumMismatch")
-    body = kube.get("nd", "mended")
-    message = next(c for c in body["status"]["conditions"] if c["type"] == "WeightsReady")["message"]
-    assert "model.safetensors" in message
-    assert body["status"]["lastFailure"]["logTail"]
+    reason_is(kube, "mended", "WeightsReady", reason)
+    wait_for(lambda: "lastFailure" in kube.get("nd", "mended")["status"], 30)
+    assert "model.safetensors" in kube.conditions("mended")["WeightsReady"]["message"]
+    assert kube.get("nd", "mended")["status"]["lastFailure"]["logTail"]
     assert not kube.items("deploy")
 
     kube.apply(a_deployment("mended"))
@@ -51,7 +71,7 @@ def test_a_truncated_weights_file_is_named_and_a_repaired_source_is_taken(kube: 
     assert "lastFailure" not in kube.get("nd", "mended")["status"]
 
 
-def test_another_architecture_is_refused_by_name(kube: Kube, models) -> None:  # type: ignore[no-untyped-def]
+def test_another_architecture_is_refused_by_name(kube: Kube, models: Path) -> None:
     shutil.copytree(CHECKPOINT, models / "llama")
     (models / "llama/SHA256SUMS").unlink()
     config = models / "llama/config.json"
@@ -91,11 +111,11 @@ def unfinished(kube: Kube) -> list[str]:
     return [name for a in kube.items("na") if not ready(a) for name in names([a])]
 
 
-def test_an_operator_killed_while_building_goes_on_when_it_is_back(kube: Kube, release) -> None:  # type: ignore[no-untyped-def]
+def test_an_operator_killed_while_building_goes_on_when_it_is_back(kube: Kube, operator: Installed) -> None:
     kube.apply(a_deployment("survivor"))
     wait_for(lambda: bool(kube.items("job")), 60)
 
-    release.kill()
+    operator.kill()
 
     kube.wait_ready("survivor")
     assert len(kube.items("job")) == 2, "one Job for the weights and one for the engine, none twice"

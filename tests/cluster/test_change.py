@@ -1,12 +1,15 @@
 """Planned changes under load refuse nothing and cut nothing; what is not ours is left alone."""
 
 import json
-import subprocess
 import time
 
 import pytest
 
+from nemotron_devcluster.errors import ClusterError
+from nemotron_devcluster.release import CHART
+from tests.cluster.installed import Installed
 from tests.cluster.kit import Kube, Traffic, a_deployment, traffic, wait_for
+from tests.cluster.live import LiveCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -43,21 +46,21 @@ def test_a_new_revision_under_load_refuses_no_request(kube: Kube) -> None:
     assert len(kube.items("controllerrevision")) == 1
 
 
-def test_an_operator_killed_in_the_middle_of_a_rollout_changes_nothing_for_clients(kube: Kube, release) -> None:  # type: ignore[no-untyped-def]
+def test_an_operator_killed_in_the_middle_of_a_rollout_harms_no_client(kube: Kube, operator: Installed) -> None:
     kube.apply(a_deployment("bumpy"))
     kube.wait_ready("bumpy")
 
     with traffic(kube.namespace, "bumpy", clients=2, tokens=100, retries=0) as flowing:
         kube.apply(a_deployment("bumpy", runtime={"env": [{"name": "COLOUR", "value": "green"}]}))
         wait_for(lambda: len(kube.items("deploy")) == 2, 60)
-        release.kill()
+        operator.kill()
         kube.wait_ready("bumpy")
         wait_for(lambda: len(kube.items("deploy")) == 1, 60)
 
     unharmed(flowing)
 
 
-def test_draining_a_node_under_load_cuts_nothing(kube: Kube, cluster) -> None:  # type: ignore[no-untyped-def]
+def test_draining_a_node_under_load_cuts_nothing(kube: Kube, cluster: LiveCluster) -> None:
     kube.apply(a_deployment("spread", replicas=2))
     kube.wait_ready("spread")
     where = {pod["spec"]["nodeName"] for pod in pods_of(kube, "spread")}  # type: ignore[index]
@@ -66,7 +69,7 @@ def test_draining_a_node_under_load_cuts_nothing(kube: Kube, cluster) -> None:  
     with traffic(kube.namespace, "spread", clients=3, tokens=100, retries=0) as flowing:
         try:
             drain = ("drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=150s")
-            kube.run(*drain, f"--pod-selector=serving.nemotron.dev/name=spread")  # noqa: F541
+            kube.run(*drain, "--pod-selector=serving.nemotron.dev/name=spread")
             wait_for(lambda: kube.get("nd", "spread")["status"]["routableReplicas"] == 2, 120)
         finally:
             kube.run("uncordon", "node2")
@@ -86,15 +89,14 @@ def test_a_users_service_of_the_same_name_is_left_untouched(kube: Kube) -> None:
     assert not kube.items("na")
 
 
-def test_uninstalling_and_installing_under_another_name_touches_no_pod(kube: Kube, release) -> None:  # type: ignore[no-untyped-def]
+def test_uninstalling_and_installing_under_another_name_touches_no_pod(kube: Kube, operator: Installed) -> None:
     kube.apply(a_deployment("steady"))
     kube.wait_ready("steady")
     before = fixed(kube)
 
-    release.uninstall()
+    operator.uninstall()
     time.sleep(2)
-    release.install("another-name")
-    release.wait()
+    operator.install("another-name")
     kube.run("annotate", "nd", "steady", "example.com/wake=up")
     time.sleep(5)
 
@@ -108,11 +110,10 @@ def fixed(kube: Kube) -> str:
     return json.dumps([(p["metadata"]["uid"], p["status"]["containerStatuses"]) for p in pods_of(kube, "steady")])  # type: ignore[index]
 
 
-def test_helm_test_passes(release) -> None:  # type: ignore[no-untyped-def]
-    assert "Succeeded" in release.helm("test", release.name, "--logs")
+def test_helm_test_passes(operator: Installed) -> None:
+    assert "Succeeded" in operator.kubectl.helm("test", operator.name, "--logs")
 
 
-def test_the_chart_refuses_unknown_values(release) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        release.helm("template", str(release.chart), "--set", "colour=red")
-    assert "colour" in refused.value.stderr
+def test_the_chart_refuses_unknown_values(operator: Installed) -> None:
+    with pytest.raises(ClusterError, match="colour"):
+        operator.kubectl.helm("template", str(CHART), "--set", "colour=red")

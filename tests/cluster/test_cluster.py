@@ -179,7 +179,7 @@ def test_up_on_a_running_cluster_changes_nothing(cluster: LiveCluster) -> None:
 
 
 def test_changed_code_is_a_new_image_and_the_same_code_the_same(cluster: LiveCluster) -> None:
-    images = [CLONE / ".venv/bin/nemotron-devcluster", "images"]
+    images = (str(CLONE / ".venv/bin/nemotron-devcluster"), "images")
     said = [subprocess.run(images, capture_output=True, text=True, check=True).stdout for _ in range(2)]
 
     assert said[0] == said[1] == f"{cluster.images.operator}\n{cluster.images.backend}\n"

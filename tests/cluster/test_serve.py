@@ -8,6 +8,7 @@ import pytest
 
 from examples.client import GenerationError, Patience, connect, stream
 from tests.cluster.kit import CHECKPOINT, Kube, a_deployment, generate, names, traffic, url, wait_for
+from tests.cluster.live import LiveCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -54,7 +55,7 @@ def test_a_second_deployment_of_the_same_model_reuses_the_artifacts(served: Kube
     served.run("delete", "nd", "twin")
 
 
-def test_writes_stay_within_the_promise(served: Kube, cluster) -> None:  # type: ignore[no-untyped-def]
+def test_writes_stay_within_the_promise(served: Kube, cluster: LiveCluster) -> None:
     since = time.time()
     served.apply(a_deployment("frugal"))
     served.wait_ready("frugal")

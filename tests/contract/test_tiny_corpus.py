@@ -39,5 +39,5 @@ def test_the_prose_is_unwrapped_and_has_no_indentation(text: corpus.Corpus) -> N
 
 
 def test_a_missing_licence_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Apache-2.0"):
+    with pytest.raises(FileNotFoundError, match=r"Apache-2\.0"):
         corpus.read(tmp_path)

@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def net() -> Any:
-    return model.load(str(CHECKPOINT))
+    return model.load(CHECKPOINT)
 
 
 @pytest.fixture(scope="module")

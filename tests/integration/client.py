@@ -83,9 +83,8 @@ async def _once(inputs: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
 
 def tensor(name: str, value: Any) -> InferInput:
     """`value`, a Python value or a list, as the input `name`."""
-    values = [
-        item.encode() if isinstance(item, str) else item for item in (value if isinstance(value, list) else [value])
-    ]
+    items = value if isinstance(value, list) else [value]
+    values = [item.encode() if isinstance(item, str) else item for item in items]
     array = np.array(values, dtype=NUMPY[DATATYPES[name]])
     made = InferInput(name, list(array.shape), DATATYPES[name])
     made.set_data_from_numpy(array)

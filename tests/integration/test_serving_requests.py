@@ -136,7 +136,9 @@ async def test_a_full_queue_refuses_with_overloaded(start_serving: StartServing)
     for one in running:
         await anext(one)
     waiting = asyncio.create_task(anext(stream(server.grpc, **prompt)))
-    server.wait(lambda: server.metrics()["nemotron_waiting_requests"] == 1, "one request waits")
+    await asyncio.to_thread(
+        server.wait, lambda: server.metrics()["nemotron_waiting_requests"] == 1, "one request waits"
+    )
 
     with pytest.raises(RequestFailed, match=r"^Overloaded: 1 requests wait"):
         await generate(server.grpc, **prompt)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nemotron_api import errors
 from nemotron_api.build import (
     COMPLETE,
     MANIFEST,
@@ -118,6 +119,11 @@ def test_else_the_packages_server_is_laid_out(tmp_path: Path) -> None:
     assert all(path.resolve().is_file() for path in (found.backends / "python").iterdir())
 
 
+def test_a_numpy_that_the_packages_server_misreads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineMismatch, match=r"needs numpy 1; this is 2\.3\.5: install numpy 1\.26\.4"):
+        installation.find(tmp_path, container=tmp_path / "none", numpy_version="2.3.5")
+
+
 def test_the_servers_command_line_and_environment(tmp_path: Path) -> None:
     found = installation.Installation(Path("/t/tritonserver"), Path("/t/backends"), (Path("/t/lib"),))
     address = server.Address("127.0.0.1", grpc=1, http=2, metrics=3)
@@ -137,7 +143,7 @@ def test_the_servers_command_line_and_environment(tmp_path: Path) -> None:
 
 def test_the_run_directory_carries_both_ways(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    pulse = Pulse(pid=7, written_at=1.5, step_age_seconds=0.1, refusing=True, active=2)
+    pulse = Pulse(pid=7, written_at=1.5, stall_seconds=0.1, refusing=True, active=2)
     assert (run.read_pulse(), run.read_failure(), run.is_refusing) == (None, None, False)
 
     run.write_pulse(pulse)
@@ -191,9 +197,8 @@ def test_without_a_termination_log_none_is_made(tmp_path: Path) -> None:
 
 
 def test_every_error_has_a_code() -> None:
-    def subclasses(cls: type[NemotronError]) -> list[type[NemotronError]]:
-        return [cls, *(found for child in cls.__subclasses__() for found in subclasses(child))]
+    classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, NemotronError)]
 
     known = {"INVALID_ARG", "UNAVAILABLE", "CANCELLED", "INTERNAL"}
-    assert {codes.code_of(cls("why")) for cls in subclasses(NemotronError)} <= known
+    assert {codes.code_of(cls("why")) for cls in classes} <= known
     assert codes.text_of(EngineMismatch("why")) == "EngineMismatch: why"

@@ -151,6 +151,30 @@ def test_what_gathers_while_sending_goes_out_together() -> None:
     assert [chunk.text for chunk in ended(service, reply).chunks] == ["a", "bcd"]
 
 
+def test_a_sender_that_hangs_is_seen() -> None:
+    now = [5.0]
+    engine, reply = ScriptedEngine(), RecordedReply()
+    service = a_service(engine, clock=lambda: now[0])
+    sending, go_on = threading.Event(), threading.Event()
+
+    def hang(chunk: Chunk, *, final: bool) -> None:
+        sending.set()
+        go_on.wait(10)
+        reply.ended.set()
+
+    reply.send = hang  # type: ignore[method-assign]
+    service.admit(a_request(), reply)
+    assert service.stall_seconds == 0.125
+    engine.make(1, *b"a", end="stop")
+    assert sending.wait(10)
+    now[0] = 70.0
+
+    assert service.stall_seconds == 65.0
+    go_on.set()
+    service.close()
+    assert service.stall_seconds == 0.125
+
+
 def test_without_streaming_there_is_one_response() -> None:
     engine, reply = ScriptedEngine(), RecordedReply()
     service = a_service(engine)

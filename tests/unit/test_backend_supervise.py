@@ -16,8 +16,8 @@ NOW = 1000.0
 SERVING = State(Phase.SERVING, has_served=True)
 
 
-def a_pulse(age: float = 0.1, step_age: float = 0.0, refusing: bool = False, active: int = 3) -> Pulse:
-    return Pulse(pid=42, written_at=NOW - age, step_age_seconds=step_age, refusing=refusing, active=active)
+def a_pulse(age: float = 0.1, stall: float = 0.0, refusing: bool = False, active: int = 3) -> Pulse:
+    return Pulse(pid=42, written_at=NOW - age, stall_seconds=stall, refusing=refusing, active=active)
 
 
 def a_sight(**changed: object) -> Sight:
@@ -35,9 +35,9 @@ def a_sight(**changed: object) -> Sight:
         pytest.param(SERVING, a_sight(server_exit=-11), Action.RESTART, Phase.STARTING, id="crashed"),
         pytest.param(SERVING, a_sight(stub_alive=False), Action.RESTART, Phase.STARTING, id="stub-died"),
         pytest.param(SERVING, a_sight(pulse=a_pulse(age=15.5)), Action.RESTART, Phase.STARTING, id="stub-frozen"),
-        pytest.param(SERVING, a_sight(pulse=a_pulse(step_age=61)), Action.RESTART, Phase.STARTING, id="loop-stalled"),
+        pytest.param(SERVING, a_sight(pulse=a_pulse(stall=61)), Action.RESTART, Phase.STARTING, id="loop-stalled"),
         pytest.param(
-            State(), a_sight(generated=False, pulse=a_pulse(step_age=61)), Action.WAIT, Phase.STARTING, id="compiling"
+            State(), a_sight(generated=False, pulse=a_pulse(stall=61)), Action.WAIT, Phase.STARTING, id="compiling"
         ),
         pytest.param(
             replace(SERVING, restarts=3), a_sight(server_exit=1), Action.EXIT, Phase.SERVING, id="crashed-too-often"

@@ -178,6 +178,11 @@ class Convergence(RuleBasedStateMachine):
         self.rest(moving=False)
 
     @rule()
+    def settle(self) -> None:
+        if not self.cluster.trouble:
+            self.rest(moving=True)
+
+    @rule()
     def wait(self) -> None:
         if self.operator.timers:
             self.operator.fire()
@@ -215,8 +220,8 @@ class Convergence(RuleBasedStateMachine):
             assert len(types) == len(set(types))
             for c in conditions:
                 assert c["message"], c
-                kind = c["type"] if body["kind"] == ND else names.ENGINE_READY
-                assert is_known(kind, c["status"], c["reason"]) or c["reason"] == "Verified", c
+                stage = names.WEIGHTS_READY if body["spec"].get("kind") == "Weights" else names.ENGINE_READY
+                assert is_known(c["type"] if body["kind"] == ND else stage, c["status"], c["reason"]), c
                 assert c["observedGeneration"] <= body["metadata"]["generation"]
 
         self.planning_twice_gives_the_same()
@@ -303,7 +308,7 @@ def owner(body: Manifest) -> str:
 
 TestConvergence = Convergence.TestCase
 TestConvergence.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=40,
     deadline=None,
 )

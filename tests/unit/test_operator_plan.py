@@ -491,6 +491,9 @@ class TestReuse:
         assert manifest_of(decided, "NemotronArtifact")["spec"]["claimName"] == "big"
 
 
+SILENCE = Load(replicas=3, answered=0, waiting=0, slots_used=0, slots_total=0)
+
+
 class TestScaling:
     SPEC = a_deployment(scaling={"min": 2, "max": 4})
 
@@ -506,10 +509,17 @@ class TestScaling:
         assert self.replicas(replace(observed, load=busy)) == 4
 
     def test_without_metrics_the_number_is_held(self) -> None:
-        observed = serving(self.SPEC, replicas=3)
+        observed = replace(serving(self.SPEC, replicas=3), load=SILENCE)
         decided = plan(self.SPEC, observed, SETTINGS)
         assert manifest_of(decided, "Deployment")["spec"]["replicas"] == 3
         assert condition(decided, names.SCALING_ACTIVE) == "False/MetricsMissing"
+
+    def test_before_anybody_was_asked_what_was_said_still_holds(self) -> None:
+        observed = serving(self.SPEC, replicas=4)
+        said = {**observed.status, "scaling": {"desired": 4, "reason": "AtMax"}}
+        decided = plan(self.SPEC, replace(observed, status=said), SETTINGS)
+        assert decided.status["scaling"] == said["scaling"]
+        assert condition(decided, names.SCALING_ACTIVE) == "True/AtMax"
 
     def test_a_revision_that_takes_over_takes_the_load_too(self) -> None:
         new = a_deployment(scaling={"min": 2, "max": 4}, image="registry.test/backend:2")
@@ -517,7 +527,8 @@ class TestScaling:
         assert manifest_of(plan(new, observed, SETTINGS), "Deployment")["spec"]["replicas"] == 4
 
     def test_what_the_load_asks_for_is_in_the_status(self) -> None:
-        assert plan(self.SPEC, serving(self.SPEC, replicas=3), SETTINGS).status["scaling"] == {
+        observed = replace(serving(self.SPEC, replicas=3), load=SILENCE)
+        assert plan(self.SPEC, observed, SETTINGS).status["scaling"] == {
             "desired": 3,
             "reason": "MetricsMissing",
         }

@@ -1,0 +1,34 @@
+"""Threads follow the weights they would read, within the cores the container has."""
+
+import math
+import os
+
+import pytest
+
+from nemotron_runtime.threads import choose_threads, read_quota, usable_cores
+
+pytestmark = pytest.mark.unit
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("weight_bytes", "cores", "threads"),
+    [
+        pytest.param(4 * MIB, 8, 1, id="a-tiny-model-gets-one"),
+        pytest.param(100 * MIB, 8, 3, id="one-per-32-mib"),
+        pytest.param(8000 * MIB, 8, 8, id="never-more-than-cores"),
+        pytest.param(8000 * MIB, 1, 1, id="one-core"),
+    ],
+)
+def test_threads_follow_the_weights(weight_bytes: int, cores: int, threads: int) -> None:
+    assert choose_threads(weight_bytes, cores) == threads
+
+
+@pytest.mark.parametrize(("cpu_max", "cores"), [("max 100000\n", math.inf), ("150000 100000\n", 1.5)])
+def test_a_containers_quota_is_read(cpu_max: str, cores: float) -> None:
+    assert read_quota(cpu_max) == cores
+
+
+def test_a_process_has_at_least_one_core_and_no_more_than_it_may_run_on() -> None:
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
