@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from itertools import chain, repeat
 from typing import Any
 
 from aiohttp import ClientError
@@ -16,7 +17,7 @@ from nemotron_api.deployment import NemotronDeployment
 from nemotron_autoscaler import Sample, demand, remember
 from nemotron_operator.cluster import Cluster, explain
 from nemotron_operator.metrics import Metrics
-from nemotron_operator.objects import CHILDREN, CLAIM, NA, ND, POD, Kind
+from nemotron_operator.objects import CHILDREN, CLAIM, NA, ND, POD, Kind, Ref
 from nemotron_operator.plan import policy_of
 from nemotron_operator.probe import Prober
 from nemotron_operator.reconciler import Reconciler
@@ -37,6 +38,9 @@ SELECTORS: tuple[tuple[Kind, str], ...] = (
 """What is watched, and the label selector of each: of other people's objects only claims are read."""
 
 _WORKERS = 8
+_FIRST_RELISTS_SECONDS = (5.0, 15.0)
+"""Kopf's own lists follow ours within these."""
+_RELIST_SECONDS = 120.0
 
 
 class Controller:
@@ -56,15 +60,11 @@ class Controller:
         start_http_server(self.settings.metrics_port, registry=self.metrics.registry)
         self._cluster = await Cluster.connect()
         await self._prober.__aenter__()
-        for kind, selector in SELECTORS:
-            for namespace in self.settings.namespaces or ("",):
-                for body in await self._cluster.list(kind, namespace, selector):
-                    self.store.put(body)
-        for key in (*self.store.deployment_keys(), *self.store.artifact_keys()):
-            self.queue.add(key)
+        await self._list(self._cluster)
+        self._mark_all()
         reconciler = Reconciler(self.store, self._cluster, self._prober, self.settings, self.queue.add_after)
         work = [self.queue.run(self._measured(reconciler), self._failed) for _ in range(_WORKERS)]
-        self._tasks = [asyncio.create_task(job) for job in (*work, self._scale())]
+        self._tasks = [asyncio.create_task(job) for job in (*work, self._scale(), self._relist(self._cluster))]
 
     async def stop(self) -> None:
         """End between two writes; whoever comes next sees the same cluster and goes on."""
@@ -82,6 +82,38 @@ class Controller:
         """Take in one watch event: it only marks keys, whatever it says."""
         touched = self.store.drop(body) if event_type == "DELETED" else self.store.put(body)
         for key in touched:
+            self.queue.add(key)
+
+    async def _list(self, cluster: Cluster) -> bool:
+        """Take in everything there is, and forget what is not there any more; whether there was any such thing."""
+        forgot = False
+        for kind, selector in SELECTORS:
+            before = self.store.versions(kind.kind)
+            listed: list[Ref] = []
+            for namespace in self.settings.namespaces or ("",):
+                for body in await cluster.list(kind, namespace, selector):
+                    listed.append(Ref.of(body))
+                    for key in self.store.put(body):
+                        self.queue.add(key)
+            forgot |= self.store.drop_unlisted(before, listed)
+        return forgot
+
+    async def _relist(self, cluster: Cluster) -> None:
+        """List again now and then.
+
+        What is deleted between a list and the watch that follows it (at the start, or after the API server forgot where
+        a watch was) is announced by none, and would be believed to be there for ever.
+        """
+        for pause in chain(_FIRST_RELISTS_SECONDS, repeat(_RELIST_SECONDS)):
+            await asyncio.sleep(pause)
+            try:
+                if await self._list(cluster):
+                    self._mark_all()
+            except (ApiException, ClientError, TimeoutError) as error:
+                log.warning("listing again failed: %s", explain(error))
+
+    def _mark_all(self) -> None:
+        for key in (*self.store.deployment_keys(), *self.store.artifact_keys()):
             self.queue.add(key)
 
     def _measured(self, reconciler: Reconciler) -> Any:

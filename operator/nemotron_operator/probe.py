@@ -11,6 +11,7 @@ from nemotron_api import names
 from nemotron_operator.observed import Load
 
 _TOKEN_SECONDS = 30.0
+_PAUSES = (0.1, 0.2, 0.4, 0.8)
 _METRICS_SECONDS = 2.0
 _WAITING, _USED, _TOTAL = "nemotron_waiting_requests", "nemotron_state_slots_used", "nemotron_state_slots_total"
 
@@ -29,8 +30,21 @@ class Prober:
         assert self._session
         await self._session.close()
 
-    async def ask_for_token(self, address: str, model: str) -> str:
-        """Generate one token through a Service's address; the reason why not, empty when one came."""
+    async def ask_for_token(self, address: str, model: str, *, patient: bool = False) -> str:
+        """Generate one token through a Service's address; the reason why not, empty when one came.
+
+        Args:
+            patient: ask for some moments, as long as nodes may take to hear of a Service's first ready pod.
+        """
+        why_not = await self._ask(address, model)
+        for pause in _PAUSES if patient else ():
+            if not why_not:
+                break
+            await asyncio.sleep(pause)
+            why_not = await self._ask(address, model)
+        return why_not
+
+    async def _ask(self, address: str, model: str) -> str:
         assert self._session
         url = f"http://{_host(address)}:{names.HTTP_PORT}/v2/models/{model}/generate"
         question = {"text_input": "Hello", "max_tokens": 1, "stream": False}

@@ -82,7 +82,9 @@ class Reconciler:
         revision = self._observe(key, self._store.body(key) or {}, deployment)
         wanted = resolve(deployment, revision, self._settings).revision
         address = service.live["spec"].get("clusterIP", "") if service else ""
-        why_not = await self._prober.ask_for_token(address, deployment.spec.model.name)
+        known = self._store.smoke.get(key)
+        first = known is None or known.revision != wanted
+        why_not = await self._prober.ask_for_token(address, deployment.spec.model.name, patient=first)
         self._store.smoke[key] = Smoke(wanted, deployment.generation, not why_not, why_not)
 
     async def _artifact(self, key: Key, body: Manifest) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemotron_api import names
-from nemotron_operator.objects import NA, ND, Manifest
+from nemotron_operator.objects import NA, ND, POD, Manifest
 from tests.integration.control_plane import PATIENCE_SECONDS, Api, ControlPlane
 from tests.integration.operator_process import OperatorProcess
 from tests.integration.pretend_node import PretendNode
@@ -34,6 +34,11 @@ class World:
 
     def change(self, spec: dict[str, Any], name: str = "nano") -> Manifest:
         return self.api.patch(ND, self.namespace, name, {"spec": spec})
+
+    def servers(self) -> list[Manifest]:
+        """Pods that serve, ready or not."""
+        pods = self.api.list(POD, self.namespace)
+        return [pod for pod in pods if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == names.SERVER]
 
     def status(self, name: str = "nano") -> dict[str, Any]:
         status: dict[str, Any] = self.api.get(ND, self.namespace, name).get("status", {})
@@ -70,8 +75,10 @@ class World:
     def until_ready(self, name: str = "nano") -> None:
         self.until_condition("True/Serving", name=name)
 
-    def until_settled(self) -> None:
-        """Wait until the operator has written nothing for a while."""
+    def until_settled(self, *deployments: str) -> None:
+        """Wait until these are rolled out and the operator has written nothing for a while."""
+        for name in deployments:
+            self.until_condition("False/Complete", names.PROGRESSING, name)
         seen = -1
         while (now := len(self.writes())) != seen:
             seen = now

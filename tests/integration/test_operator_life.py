@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -57,7 +58,7 @@ class TestWrites:
     def test_building_everything_takes_one_write_per_object_and_one_per_stage(self, world: World) -> None:
         world.deploy()
         world.until_ready()
-        world.until_settled()
+        world.until_settled("nano")
         seen = counted(world)
         reported = seen.pop("patch nemotrondeployments/status")
         assert sum(seen.values()) == CHILDREN + CLAIM + 2 * PER_ARTIFACT, seen
@@ -67,57 +68,58 @@ class TestWrites:
     def test_with_the_artifacts_there_it_takes_the_children_and_two(self, world: World) -> None:
         world.deploy()
         world.until_ready()
-        world.until_settled()
+        world.until_settled("nano")
         before = len(world.writes())
         world.deploy("second")
         world.until_ready("second")
-        world.until_settled()
+        world.until_settled("nano")
         assert len(world.writes()) - before <= CHILDREN + 2, world.writes()[before:]
 
     def test_events_that_change_nothing_write_nothing(self, world: World) -> None:
         world.deploy(replicas=2)
         world.until_ready()
-        world.until_settled()
+        world.until_settled("nano")
         before = len(world.writes())
         world.api.patch(ND, world.namespace, "nano", {"metadata": {"labels": {"team": "blue"}}})
         world.api.patch(SERVICE, world.namespace, "nano", {"metadata": {"annotations": {"seen": "yes"}}})
         (workload,) = world.api.list(DEPLOYMENT, world.namespace)
         name = workload["metadata"]["name"]
         world.api.patch(DEPLOYMENT, world.namespace, name, {"metadata": {"annotations": {"a": "b"}}})
-        for pod in world.api.list(POD, world.namespace):
+        for pod in world.servers():
             world.api.patch(POD, world.namespace, pod["metadata"]["name"], {"status": {"message": "churn"}}, "status")
-        world.until_settled()
+        world.until_settled("nano")
         assert world.writes()[before:] == []
 
     def test_a_restart_of_the_operator_writes_nothing(self, world: World) -> None:
-        world.deploy(
-            replicas=2, runtime={"env": [{"name": "EMPTY"}], "resources": {"cpu": "1000m", "memory": "1024Mi"}}
-        )
+        resources = {"cpu": "1000m", "memory": "1024Mi"}
+        world.deploy(replicas=2, runtime={"env": [{"name": "EMPTY"}], "resources": resources})
         world.deploy("scaled", scaling={"min": 1, "max": 3})
         world.until_ready()
         world.until_ready("scaled")
-        world.until_settled()
+        world.until_settled("nano")
         before, asked = len(world.writes()), world.node.questions
         assert world.operator.stop() == 0
         world.operator.start()
         time.sleep(3)
-        world.until_settled()
+        world.until_settled("nano")
         assert world.writes()[before:] == []
         assert world.node.questions == asked, "what was proven need not be proven again"
 
     def test_progress_is_written_once_in_ten_seconds(self, world: World) -> None:
         world.deploy()
         world.until_ready()
-        world.until_settled()
+        world.until_settled("nano")
         before, began = len(world.writes()), time.monotonic()
         for replicas in (2, 1, 3, 1, 2, 1, 3, 2):
-            pods = len(world.api.list(POD, world.namespace))
-            world.api.patch(ND, world.namespace, "nano", {"spec": {"replicas": replicas}})
-            world.until(lambda pods=pods: len(world.api.list(POD, world.namespace)) != pods)
+            world.change({"replicas": replicas})
+            world.until(partial(self.has_servers, world, replicas))
         seconds = time.monotonic() - began
         reported = [write for write in world.writes()[before:] if "/status" in write]
         # Each generation is answered at once, the rest is progress.
         assert len(reported) <= 8 + 1 + seconds / 10
+
+    def has_servers(self, world: World, replicas: int) -> bool:
+        return len(world.servers()) == replicas
 
 
 class TestScale:
@@ -140,7 +142,7 @@ class TestScale:
         world.change({"replicas": 0})
         world.until_condition("False/ScaledToZero")
         world.until_condition("False/Complete", names.PROGRESSING)
-        world.until(lambda: not world.api.list(POD, world.namespace))
+        world.until(lambda: not world.servers())
         world.until(lambda: not world.api.list(PDB, world.namespace), "no budget for none")
         world.change({"replicas": 1})
         world.until_ready()
@@ -163,14 +165,14 @@ class TestEnd:
         world.until_condition("False/Fetching", names.WEIGHTS_READY, "second")
         world.api.delete(ND, world.namespace, "nano")
         world.until(lambda: not world.api.find(SERVICE, world.namespace, "nano"))
-        world.until_settled()
+        world.until_settled("nano")
         assert len(world.api.list(NA, world.namespace)) == 1
 
     def test_finished_artifacts_outlive_their_deployment_and_serve_the_next(self, world: World) -> None:
         world.deploy()
         world.until_ready()
         world.api.delete(ND, world.namespace, "nano")
-        world.until(lambda: not world.api.list(POD, world.namespace))
+        world.until(lambda: not world.servers())
         jobs = {job["metadata"]["uid"] for job in world.api.list(JOB, world.namespace)}
         world.deploy()
         world.until_ready()
@@ -182,7 +184,7 @@ class TestEnd:
         world.api.delete(ND, world.namespace, "nano")
         body = world.deploy()
         world.until_ready()
-        world.until_settled()
+        world.until_settled("nano")
         owners = [s["metadata"]["ownerReferences"][0]["uid"] for s in world.api.list(SERVICE, world.namespace)]
         assert owners == [body["metadata"]["uid"]] * 2
 
@@ -199,7 +201,7 @@ def test_artifacts_are_shared_by_deployments_of_the_same_model(world: World) -> 
 def test_transitions_are_told_as_events_once(world: World) -> None:
     world.deploy()
     world.until_ready()
-    world.until_settled()
+    world.until_settled("nano")
     path = f"/apis/events.k8s.io/v1/namespaces/{world.namespace}/events"
     told = [
         (event["action"], event["reason"])

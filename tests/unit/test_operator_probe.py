@@ -99,6 +99,20 @@ async def test_an_ipv6_address_is_asked_as_one(monkeypatch: pytest.MonkeyPatch) 
     assert asked == ["http://[fd00::7]:8000/v2/models/tiny/generate", "http://[fd00::8]:8002/metrics"]
 
 
+async def test_a_first_question_waits_for_nodes_to_hear_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["refused", "refused", ""])
+    asked: list[str] = []
+
+    async def answer(_self: Prober, address: str, model: str) -> str:
+        asked.append(address)
+        return next(answers)
+
+    monkeypatch.setattr(Prober, "_ask", answer)
+    monkeypatch.setattr("nemotron_operator.probe._PAUSES", (0, 0, 0, 0))
+    assert await Prober().ask_for_token("a", "tiny", patient=True) == ""
+    assert len(asked) == 3
+
+
 async def test_metrics_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_replica(monkeypatch, web.Response(text=GOOD)) as address, Prober() as prober:
         assert await prober.load([address, address]) == Load(2, 2, 6, 10, 32)
