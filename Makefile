@@ -3,7 +3,7 @@
 # CLUSTER=existing uses the cluster your kubeconfig names; otherwise a real one is started on this machine.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check cluster-up cluster-down images bench soak python cluster
+.PHONY: help demo demo-down test test-fast check generate cluster-up cluster-down images bench soak python cluster
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -21,19 +21,23 @@ demo-down: python ## Remove what the demo made, the local cluster included
 	@$(BIN)/python -m nemotron_devcluster.demo --down
 
 test: check cluster ## Run every test: unit, contract, integration, then a real cluster with two nodes
-	$(PYTEST) -m unit
-	$(PYTEST) -m contract
-	$(PYTEST) -m integration
-	$(PYTEST) -m cluster
+	$(PYTEST) -n 2 tests/unit tests/contract
+	$(PYTEST) tests/integration
+	$(PYTEST) tests/cluster
 
 test-fast: python ## Run the tests that start no server: under a minute
-	$(PYTEST) -m "unit or contract"
+	$(PYTEST) -n 2 tests/unit tests/contract
 
 check: python ## Lint, formatting, types, import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+generate: python ## Write the CRDs and docs/reference.md from the API types
+	@$(BIN)/python -m nemotron_api.crd manifests/crds
+	@$(BIN)/python -m nemotron_api.crd charts/nemotron-operator/files/crds
+	@$(BIN)/python -m nemotron_api.reference docs/reference.md
 
 cluster-up: cluster ## Start a local cluster: NODES=2 GPUS=4 GPU_PRODUCT=NVIDIA-H200
 	@$(BIN)/nemotron-devcluster up
@@ -46,10 +50,10 @@ images: cluster ## Build both images for a registry: REGISTRY=… TAG=… BASE_I
 	@$(BIN)/python -m nemotron_devcluster.registry_images
 
 bench: python ## Run the benchmarks and write benchmarks/results
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.runtime
 
-soak: cluster ## Run the cluster under load and faults for an hour
-	@$(BIN)/python -m benchmarks.soak
+soak: cluster ## Change everything under load for SOAK_MINUTES, an hour by default
+	@$(PYTEST) -s tests/cluster/soak.py
 
 # What the targets above stand on.
 python:
