@@ -24,8 +24,6 @@ from nemotron_devcluster.process import Processes
 from nemotron_devcluster.progress import step, wait_until
 from nemotron_devcluster.tools import Tools
 
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -77,8 +75,8 @@ class Cluster:
         addons.apply()
         self.processes.start(addons.storage())
         for node in wanted:
-            self.start_node(node)
-        GpuPlugins(self.api, self.processes, self.home.cluster / "gpus.json").offer(wanted, gpus)
+            self._boot(node)
+        self._gpu_plugins.offer(wanted, gpus)
         addons.wait_for_names(self.api)
 
     def down(self) -> None:
@@ -89,7 +87,7 @@ class Cluster:
                 node.power_off()
         with step("stopping the control plane"):
             for name in reversed(self.processes.known()):
-                self.processes.stop(name)
+                self.processes.stop(name, seconds=3)
             network.down(self.home.cluster / "sysctls.json")
             machine.remove_cgroups()
         if self.home.cluster.exists():
@@ -99,8 +97,16 @@ class Cluster:
         machine.release()
 
     def start_node(self, node: Node) -> None:
-        """Start what does not run of a node and return when it is Ready."""
-        if all(map(self.processes.pid, node.service_names)) and self._condition(node) == "True":
+        """Start what does not run of a node and return when it is Ready and has its GPUs."""
+        self._boot(node)
+        self._gpu_plugins.offer([node], None)
+
+    @property
+    def _gpu_plugins(self) -> GpuPlugins:
+        return GpuPlugins(self.api, self.processes, self.home.cluster / "gpus.json")
+
+    def _boot(self, node: Node) -> None:
+        if all(map(self.processes.pid, node.service_names)) and self._readiness(node).get("status") == "True":
             return
         images = [system_images.pause(self.tools)]
         if node.index == 1:
@@ -154,18 +160,19 @@ class Cluster:
             wait_until(answers, seconds=120, else_raise=lambda: late)
 
     def _has_joined(self, node: Node, began: float) -> bool:
-        """Whether the node is Ready, and says so since we began: until then the cluster believes what was before."""
+        """Whether the node is Ready and said so since we began: until then the cluster believes what was before."""
         self.processes.require(node.service_names)
-        lease = self.api.find(f"{LEASES}/{node.name}")
-        if lease is None or self._condition(node) != "True":
+        ready = self._readiness(node)
+        if ready.get("status") != "True":
             return False
-        return datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp() >= began
+        # Heartbeats are written in whole seconds.
+        return datetime.fromisoformat(ready["lastHeartbeatTime"]).timestamp() >= int(began)
 
-    def _condition(self, node: Node) -> str:
-        """The status of the node's Ready condition; empty before it registered."""
+    def _readiness(self, node: Node) -> dict[str, str]:
+        """The node's Ready condition; empty before it registered."""
         found = self.api.find(f"/api/v1/nodes/{node.name}")
         conditions = found["status"].get("conditions", []) if found else []
-        return next((condition["status"] for condition in conditions if condition["type"] == "Ready"), "")
+        return next((condition for condition in conditions if condition["type"] == "Ready"), {})
 
     def _not_ready(self, node: Node) -> ClusterError:
         kubelet = self.processes.story(f"{node.name}-kubelet")

@@ -152,7 +152,7 @@ def print_condition(seconds: float, condition: Mapping[str, str]) -> None:
 
 def ask(kubectl: Kubectl, prompt: str) -> None:
     """Print the answer as it comes."""
-    options = ("--model", NAME, "--chat", "--max-tokens", "200", "--temperature", "0.3", "--seed", "7")
+    options = ("--model", NAME, "--chat", "--max-tokens", "200", "--temperature", "0")
     command = ("python3", "/models/client.py", "--url", url(), *options, prompt)
     for piece in kubectl.lines("exec", "client", "--", *command):
         print(piece, end="", flush=True)

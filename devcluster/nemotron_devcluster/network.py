@@ -90,8 +90,14 @@ def up(memory: Path) -> None:
 
 
 def is_connected(node: NodeNetwork) -> bool:
-    """Whether the node's cable is plugged in. The kernel removes it with the node's namespace, a moment later."""
+    """Whether the node's cable is plugged in."""
     return Path(f"/sys/class/net/{node.cable}").exists()
+
+
+def disconnect(node: NodeNetwork) -> None:
+    """Pull the cable. It would go with the node's namespace, but dying connections can hold that for minutes."""
+    if is_connected(node):
+        _run("ip", "link", "delete", node.cable)
 
 
 def connect(node: NodeNetwork, process: int) -> None:

@@ -89,9 +89,7 @@ class Runtime(Record):
 
 
 class GpuPlacement(Record):
-    skus: tuple[str, ...] = Field(
-        min_length=1, max_length=8, description="GPUs the model may run on, the preferred one first."
-    )
+    skus: tuple[str, ...] = Field(min_length=1, max_length=8, description="GPUs the model may run on.")
 
 
 class Toleration(Record):
@@ -139,7 +137,10 @@ class Rollout(Record):
 
 
 class Drain(Record):
-    deadline: Duration | None = Field(None, description="How long a stopping replica may finish streams. Absent: 10m.")
+    deadline: Duration | None = Field(
+        None,
+        description="How long a stopping replica may finish streams; holds from the next revision on. Absent: 10m.",
+    )
 
 
 class Disruption(Record):
@@ -251,7 +252,7 @@ class NemotronDeployment(Record):
 
     @property
     def min_available(self) -> int:
-        """Replicas that must stay: what the user says, else all but one of those that are sure to be there."""
+        """Replicas that node drains must leave: what the user says, else one."""
         fewest = self.spec.scaling.min if self.spec.scaling else self.spec.replicas
         asked = self.spec.disruption and self.spec.disruption.min_available
         return min(asked or 1, fewest)

@@ -71,6 +71,8 @@ def with_hash(manifest: Manifest) -> Manifest:
 
 _QUANTITIES = frozenset({"requests", "limits"})
 """Fields whose values are quantities: `1` and `1000m` are the same."""
+_WHOLE = frozenset({"selector", "labelSelector", "matchLabels", "nodeSelector"})
+"""Maps that server-side apply replaces as one: an entry that somebody added changes what they mean."""
 _MERGED = {
     "containers": "name",
     "env": "name",
@@ -92,6 +94,8 @@ def is_satisfied(desired: Any, live: Any, field: str = "") -> bool:
     """
     if isinstance(desired, Mapping):
         if not isinstance(live, Mapping):
+            return False
+        if field in _WHOLE and desired.keys() != live.keys():
             return False
         same = _same_quantity if field in _QUANTITIES else is_satisfied
         return all(key in live and same(value, live[key], key) for key, value in desired.items())

@@ -25,6 +25,8 @@ from nemotron_operator.resources import (
 from nemotron_operator.resources import deployment as deployment_resource
 from nemotron_operator.settings import Settings
 
+_ASK_AGAIN_SECONDS = 10.0
+"""What stands in the way of a deployment is not ours: no event tells when it goes."""
 _MISSED_SCRAPES = 5
 """After so many, the load of the time between is unknown."""
 
@@ -116,7 +118,7 @@ def plan(deployment: NemotronDeployment, observed: Observed, settings: Settings)
     """What to do and to say now, from the whole observed state; the same again when nothing changed."""
     if finding := first_finding(deployment, observed):
         conditions = status.rejected(finding)
-        return Plan((), conditions, status.of_rejected(deployment, observed), again_in=30.0)
+        return Plan((), conditions, status.of_rejected(deployment, observed), again_in=_ASK_AGAIN_SECONDS)
     seen = look(deployment, observed, settings)
     return Plan(
         actions=tuple(_actions(seen)),

@@ -104,7 +104,7 @@ class Reconciler:
         observed = ObservedArtifact(
             jobs=jobs,
             pods=self._store.pods(key),
-            is_ours=names.MANAGED_BY in body["metadata"].get("labels", {}),
+            is_ours=body["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.FIELD_MANAGER,
             status=body.get("status", {}),
         )
         if not observed.is_ready:

@@ -104,6 +104,10 @@ class Store:
             return frozenset({Key(kind, namespace, meta["name"]), *self.deployment_keys(namespace)})
         if kind == CLAIM.kind:
             return frozenset(self.deployment_keys(namespace))
+        # Before labels, which anybody may change; only pods have other owners.
+        owner: Mapping[str, str] = next((o for o in meta.get("ownerReferences", ()) if o.get("controller")), {})
+        if owner.get("kind") in (ND.kind, NA.kind):
+            return frozenset({Key(owner["kind"], namespace, owner["name"])})
         if artifact := labels.get(names.ARTIFACT_LABEL):
             return frozenset({Key(NA.kind, namespace, artifact)})
         if deployment := labels.get(names.NAME_LABEL):

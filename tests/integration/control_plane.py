@@ -19,7 +19,7 @@ from nemotron_devcluster.process import Processes, Service
 from nemotron_devcluster.tools import Tools
 from nemotron_operator.objects import KINDS, Kind, Manifest
 
-PATIENCE_SECONDS = 25.0
+PATIENCE_SECONDS = 60.0
 SERVICE_NETWORK = "127.64.0.0/16"
 """Services get addresses of loopback, so that a test can answer on them without kube-proxy."""
 CONTROLLERS = (

@@ -84,7 +84,11 @@ class World:
             seen = now
             time.sleep(1.5)
 
-    def writes(self, since: float = 0.0) -> list[str]:
+    def wrote_since(self, before: int) -> bool:
+        """Whether there are more writes than `before` by now."""
+        return len(self.writes()) > before
+
+    def writes(self) -> list[str]:
         """The operator's writes in this namespace as `verb resource name`, Events and artifact status apart."""
         return [
             f"{entry['verb']} {'/'.join(filter(None, (ref['resource'], ref.get('subresource'))))} {ref.get('name', '')}"

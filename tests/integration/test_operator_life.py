@@ -72,7 +72,7 @@ class TestWrites:
         before = len(world.writes())
         world.deploy("second")
         world.until_ready("second")
-        world.until_settled("nano")
+        world.until_settled("nano", "second")
         assert len(world.writes()) - before <= CHILDREN + 2, world.writes()[before:]
 
     def test_events_that_change_nothing_write_nothing(self, world: World) -> None:
@@ -95,8 +95,8 @@ class TestWrites:
         world.deploy(replicas=2, runtime={"env": [{"name": "EMPTY"}], "resources": resources})
         world.deploy("scaled", scaling={"min": 1, "max": 3})
         world.until_ready()
-        world.until_ready("scaled")
-        world.until_settled("nano")
+        world.until_condition("True/Steady", names.SCALING_ACTIVE, "scaled")
+        world.until_settled("nano", "scaled")
         before, asked = len(world.writes()), world.node.questions
         assert world.operator.stop() == 0
         world.operator.start()
@@ -165,7 +165,7 @@ class TestEnd:
         world.until_condition("False/Fetching", names.WEIGHTS_READY, "second")
         world.api.delete(ND, world.namespace, "nano")
         world.until(lambda: not world.api.find(SERVICE, world.namespace, "nano"))
-        world.until_settled("nano")
+        world.until_settled()
         assert len(world.api.list(NA, world.namespace)) == 1
 
     def test_finished_artifacts_outlive_their_deployment_and_serve_the_next(self, world: World) -> None:

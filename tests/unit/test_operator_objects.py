@@ -57,6 +57,7 @@ pytestmark = pytest.mark.unit
             id="a-port-somebody-added",
         ),
         pytest.param({"tolerations": [1]}, {"tolerations": [1, 2]}, False, id="a-toleration-somebody-added"),
+        pytest.param({"selector": {"a": "1"}}, {"selector": {"a": "1", "b": "2"}}, False, id="a-narrower-selector"),
         pytest.param({"nodeSelector": {"gpu": ""}}, {"nodeSelector": {}}, False, id="an-empty-label-is-a-label"),
         pytest.param({"replicas": 0}, {}, False, id="zero-is-not-absent"),
         pytest.param({"readOnly": False}, {}, False, id="false-is-not-absent"),

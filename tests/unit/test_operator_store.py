@@ -158,8 +158,13 @@ class TestMarks:
         assert store.observe(KEY, a_body(), "big").claim_modes == ("ReadWriteOnce",)
         assert store.observe(KEY, a_body(), "other").claim_modes is None
 
-    def test_somebody_elses_object_marks_nothing(self) -> None:
+    def test_a_child_whose_labels_were_changed_still_marks_its_owner(self) -> None:
         body = an_object()
+        body["metadata"]["labels"] = {names.NAME_LABEL: "other"}
+        assert Store().put(body) == {KEY}
+
+    def test_somebody_elses_object_marks_nothing(self) -> None:
+        body = an_object(owner="")
         body["metadata"].pop("labels")
         assert Store().put(body) == frozenset()
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from nemotron_api.build import ServingConfig
 from nemotron_api.deployment import NemotronDeployment
-from nemotron_api.names import STORE_MOUNT
 from nemotron_operator.objects import CONTROLLER_REVISION, Manifest
 from nemotron_operator.observed import ArtifactView, Revision
 from nemotron_operator.resolve import Resolution
@@ -20,7 +19,7 @@ def render(
     assert resolution.engine
     config = ServingConfig(
         model=deployment.spec.model.name,
-        engine=f"{STORE_MOUNT}/engines/{resolution.engine.fingerprint}",
+        engine=f"engines/{resolution.engine.fingerprint}",
         manifest_sha256=engine.manifest_sha256,
         drain_seconds=deployment.drain_seconds,
         connection_age_seconds=settings.connection_age_seconds,

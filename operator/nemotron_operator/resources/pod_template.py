@@ -3,7 +3,7 @@
 from typing import Any
 
 from nemotron_api import names
-from nemotron_api.deployment import NemotronDeployment, Resources
+from nemotron_api.deployment import NemotronDeployment, Placement, Resources
 from nemotron_api.gpus import GPU_RESOURCE, GPUS, PRODUCT_LABEL
 from nemotron_operator.objects import Manifest
 from nemotron_operator.observed import ArtifactView
@@ -101,14 +101,15 @@ def _placement(deployment: NemotronDeployment, resolution: Resolution, settings:
     return fields | {
         "tolerations": [*fields["tolerations"], *lost_node],
         "topologySpreadConstraints": [spread],
-        "affinity": _gpu_affinity(resolution.sku),
+        "affinity": _gpu_affinity(deployment.placement),
     }
 
 
-def _gpu_affinity(sku: str) -> dict[str, Any] | None:
-    if not sku:
+def _gpu_affinity(placement: Placement) -> dict[str, Any] | None:
+    if not placement.gpu:
         return None
-    product = {"key": PRODUCT_LABEL, "operator": "In", "values": list(GPUS[sku].products)}
+    products = [product for sku in placement.gpu.skus for product in GPUS[sku].products]
+    product = {"key": PRODUCT_LABEL, "operator": "In", "values": products}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [product]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
 
