@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nemotron_devcluster import audit, machine, network, system_images
+from nemotron_devcluster import audit, cgroup, machine, network, system_images
 from nemotron_devcluster.addons import Addons
 from nemotron_devcluster.api import Api
 from nemotron_devcluster.containerd import Containerd
@@ -89,7 +89,7 @@ class Cluster:
             for name in reversed(self.processes.known()):
                 self.processes.stop(name, seconds=3)
             network.down(self.home.cluster / "sysctls.json")
-            machine.remove_cgroups()
+            cgroup.remove_all()
         if self.home.cluster.exists():
             with step("removing its files"):
                 shutil.rmtree(self.home.cluster)

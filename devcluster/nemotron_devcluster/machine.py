@@ -6,18 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 from nemotron_devcluster.errors import ClusterError
 from nemotron_devcluster.home import CLONE, Home, home
-from nemotron_devcluster.progress import wait_until
 
 # Not below the user's cache: addresses, interfaces and ports are the machine's, whoever starts a cluster.
 RECORD = Path("/run/nemotron-devcluster.json")
-CGROUPS = Path("/sys/fs/cgroup")
-CONTAINERS = "k8s.io"
-"""The control group containerd puts Kubernetes' containers in, in every hierarchy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +72,3 @@ def exclusively() -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def remove_cgroups() -> None:
-    """Remove the control groups of containers that are gone."""
-    for root in (*CGROUPS.glob(CONTAINERS), *CGROUPS.glob(f"*/{CONTAINERS}")):
-        deepest_first = sorted([*root.glob("**/")], key=lambda path: -len(path.parts))
-        for group in deepest_first:
-            wait_until(partial(_removed, group), seconds=10, else_raise=_cgroups_busy)
-
-
-def _removed(group: Path) -> bool:
-    """Whether a group is gone. The kernel lets go of it a moment after its last process ended."""
-    try:
-        group.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _cgroups_busy() -> ClusterError:
-    return ClusterError(f"processes remain in {CGROUPS}/*/{CONTAINERS}: end those listed in its cgroup.procs files")

@@ -4,7 +4,8 @@ import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from nemotron_devcluster.machine import CGROUPS, CONTAINERS
+from nemotron_devcluster import cgroup
+from nemotron_devcluster.home import home
 from nemotron_devcluster.network import SYSCTLS
 
 # Where the node's programs write on a machine they have to themselves.
@@ -19,12 +20,6 @@ FOLDERS = (
     "/var/log/containers",
     "/var/log/pods",
 )
-# As the kernel names them: it keeps 15 letters.
-PROGRAMS = {
-    *("containerd", "containerd-shim", "coredns", "etcd", "kube-apiserver", "kube-controller", "kube-proxy"),
-    *("kube-scheduler", "kubelet", "metrics-server", "nsenter", "pause", "runc", "unshare"),
-}
-MODULES = ("nemotron_devcluster.storage", "nemotron_devcluster.deviceplugin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ class MachineState:
             routes=_lines("ip", "route", "show", "table", "all"),
             rules=_lines("nft", "list", "ruleset"),
             processes=frozenset(_processes()),
-            cgroups=frozenset(map(str, CGROUPS.glob(f"**/{CONTAINERS}"))),
+            cgroups=frozenset(map(str, cgroup.parents())),
             sysctls=frozenset(f"{name}={Path('/proc/sys', name).read_text().strip()}" for name in SYSCTLS),
             files=frozenset(_files()),
         )
@@ -64,17 +59,16 @@ def _lines(*argv: str) -> frozenset[str]:
 
 
 def _processes() -> list[str]:
-    """The programs a cluster consists of, and whatever runs in a process namespace of its own."""
-    ours = Path("/proc/self/ns/pid").readlink()
+    """What names the cluster's folder, and whatever runs in a process namespace of its own, as nodes do."""
+    ours, folder = Path("/proc/self/ns/pid").readlink(), str(home().cluster)
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            name = (process / "comm").read_text().strip()
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             elsewhere = (process / "ns/pid").readlink() != ours
         except OSError:
             continue  # ended while we looked
-        if command and (elsewhere or name in PROGRAMS or any(module in command for module in MODULES)):
+        if command and (elsewhere or folder in command):
             found.append(f"{process.name} {command}")
     return found
 

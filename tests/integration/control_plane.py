@@ -19,7 +19,7 @@ from nemotron_devcluster.process import Processes, Service
 from nemotron_devcluster.tools import Tools
 from nemotron_operator.objects import KINDS, Kind, Manifest
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 SERVICE_NETWORK = "127.64.0.0/16"
 """Services get addresses of loopback, so that a test can answer on them without kube-proxy."""
 CONTROLLERS = (
@@ -109,6 +109,26 @@ class ControlPlane:
     port: int
     admin: Api
     authority: Authority
+    processes: Processes
+    api_server: Service
+
+    def restart_api_server(self) -> None:
+        """End it and start it again; returns when it answers."""
+        self.processes.stop(self.api_server.name)
+        self.processes.start(self.api_server)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            self.processes.require(["etcd", self.api_server.name])
+            try:
+                self.admin.call("GET", "/readyz")
+                return
+            except (OSError, Refusal):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     @property
     def audit_log(self) -> Path:
@@ -153,17 +173,14 @@ def start(directory: Path, stack: ExitStack) -> ControlPlane:
     create_service_account_key(directory / "sa.key", directory / "sa.pub")
     etcd, peer, port = free_port(), free_port(), free_port()
     admin = Api(port, authority, authority.issue("admin", "admin", "system:masters"))
-    plane = ControlPlane(directory, port, admin, authority)
+    server = _api_server(directory, tools, authority, etcd, port)
+    plane = ControlPlane(directory, port, admin, authority, processes, server)
     manager = plane.kubeconfig("manager", user="system:kube-controller-manager", group="system:masters")
-    for service in (
-        _etcd(directory, tools, etcd, peer),
-        _api_server(directory, tools, authority, etcd, port),
-        _manager(directory, tools, manager),
-    ):
+    for service in (_etcd(directory, tools, etcd, peer), server, _manager(directory, tools, manager)):
         stack.callback(processes.stop, service.name)
         processes.start(service)
-        if service.name == "kube-apiserver":
-            _wait_until_ready(plane, processes)
+        if service is server:
+            plane.wait_until_ready()
     return plane
 
 
@@ -225,19 +242,6 @@ def _manager(directory: Path, tools: Tools, kubeconfig: Path) -> Service:
 def _service(tools: Tools, command: str, **flags: object) -> Service:
     rendered = (f"--{name.replace('_', '-')}={value}" for name, value in flags.items())
     return Service(command, (str(tools.path(command)), *rendered))
-
-
-def _wait_until_ready(plane: ControlPlane, processes: Processes) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        processes.require(["etcd", "kube-apiserver"])
-        try:
-            plane.admin.call("GET", "/readyz")
-            return
-        except (OSError, Refusal):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemotron_api import names
-from nemotron_operator.objects import NA, ND, POD, Manifest
+from nemotron_operator.objects import NA, ND, POD, Kind, Manifest
 from tests.integration.control_plane import PATIENCE_SECONDS, Api, ControlPlane
 from tests.integration.operator_process import OperatorProcess
 from tests.integration.pretend_node import PretendNode
@@ -39,6 +39,10 @@ class World:
         """Pods that serve, ready or not."""
         pods = self.api.list(POD, self.namespace)
         return [pod for pod in pods if pod["metadata"]["labels"].get(names.COMPONENT_LABEL) == names.SERVER]
+
+    def count(self, kind: Kind, label: str) -> int:
+        """Objects of a kind that carry a label."""
+        return sum(label in body["metadata"].get("labels", {}) for body in self.api.list(kind, self.namespace))
 
     def status(self, name: str = "nano") -> dict[str, Any]:
         status: dict[str, Any] = self.api.get(ND, self.namespace, name).get("status", {})

@@ -54,6 +54,7 @@ class PretendNode:
     """Whether Services give a token."""
     waiting: int = 0
     """Waiting requests that every server's metrics tell of."""
+    tells_metrics: bool = True
     fewest_ready: dict[str, int] = field(default_factory=dict)
     """The fewest ready servers of each deployment since it was set; set to a large number to begin."""
     questions: int = 0
@@ -80,7 +81,7 @@ class PretendNode:
         while not self._stop.is_set():
             try:
                 wanted = await asyncio.to_thread(self._step)
-            except Refusal:  # the namespace goes, or a pod went between two requests
+            except (Refusal, OSError):  # a pod went between two requests, or the API server restarts
                 wanted = set()
             for address in wanted - self._bound:
                 await web.TCPSite(runner, *address).start()
@@ -123,6 +124,8 @@ class PretendNode:
         return web.json_response({"text_output": "a", "prompt_tokens": 5, "completion_tokens": 1})
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        if not self.tells_metrics:
+            raise web.HTTPServiceUnavailable
         values = {"waiting_requests": self.waiting, "state_slots_used": 0, "state_slots_total": 10}
         return web.Response(text="".join(f"nemotron_{name} {value}\n" for name, value in values.items()))
 

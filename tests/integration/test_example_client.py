@@ -67,7 +67,7 @@ def test_an_impossible_request_ends_with_the_servers_words(serving: Serving) -> 
 def test_control_c_frees_the_servers_slot(serving: Serving) -> None:
     before = serving.failures("Cancelled")
     process = subprocess.Popen(
-        command(serving, PROMPT, "--max-tokens", "900", "--ignore-eos", "--temperature", "1"),
+        command(serving, PROMPT, "--max-tokens", "3900", "--ignore-eos", "--temperature", "1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
