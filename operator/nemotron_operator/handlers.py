@@ -16,7 +16,8 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     async def login(**of_pod: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**of_pod) or kopf.login_with_kubeconfig(**of_pod)
 
-    @kopf.on.startup(registry=handlers)
+    # An operator that cannot start must end, to be started again: Kopf alone would wait a minute and try half of it.
+    @kopf.on.startup(registry=handlers, errors=kopf.ErrorsMode.PERMANENT)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
         await controller.start()

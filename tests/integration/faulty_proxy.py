@@ -64,7 +64,8 @@ class FaultyProxy:
     def _draw(self, request: web.Request) -> str:
         if not self.faulty or "watch" in request.query or self._chance.random() > 0.34:
             return ""
-        fault = self._chance.choice(FAULTS)
+        # A conflict is an answer to a write only.
+        fault = self._chance.choice(FAULTS if request.method != "GET" else FAULTS[1:])
         self.dealt[fault] += 1
         return fault
 
@@ -82,8 +83,11 @@ class FaultyProxy:
         kept = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length", "connection")}
         url = f"{self.plane.url}{request.path_qs}"
         timeout = aiohttp.ClientTimeout(total=None)
-        body = await request.read()
-        async with self._session.request(request.method, url, data=body, headers=kept, timeout=timeout) as answer:
+        body = await request.read() or None
+        asked = self._session.request(
+            request.method, url, data=body, headers=kept, timeout=timeout, skip_auto_headers=["Content-Type"]
+        )
+        async with asked as answer:
             if lose_answer:
                 await answer.read()
                 return _hang_up(request)
