@@ -67,7 +67,8 @@ def test_an_impossible_request_ends_with_the_servers_words(serving: Serving) -> 
 def test_control_c_frees_the_servers_slot(serving: Serving) -> None:
     before = serving.failures("Cancelled")
     process = subprocess.Popen(
-        command(serving, PROMPT, "--max-tokens", "3900", "--ignore-eos", "--temperature", "1"),
+        # A shell that runs its jobs in the background lets them ignore the interrupt, and children inherit that.
+        ["env", "--default-signal=INT", *command(serving, PROMPT, "--max-tokens", "3900", "--ignore-eos")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
