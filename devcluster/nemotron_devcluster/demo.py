@@ -94,7 +94,7 @@ def prepare() -> tuple[Kubectl, Images]:
         return Kubectl(None, None, NAMESPACE), _named_images()
     cluster = Cluster(home())
     with machine.exclusively():
-        cluster.up(int(os.environ.get("NODES", "1")))
+        cluster.up(int(os.environ.get("NODES") or 1))
         made = (project_images.operator(cluster.home), project_images.backend(cluster.home))
         cluster.add_images(made)
     kubectl = Kubectl(cluster.home.bin, cluster.home.kubeconfig, NAMESPACE)
