@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--gpus", type=int, default=os.environ.get("GPUS") or None, help="pretended GPUs per node; default: as it is"
     )
-    command.add_argument("--gpu-product", choices=PRODUCTS, default=os.environ.get("GPU_PRODUCT", DEFAULT_PRODUCT))
+    command.add_argument("--gpu-product", choices=PRODUCTS, default=os.environ.get("GPU_PRODUCT") or DEFAULT_PRODUCT)
     command.set_defaults(run=up)
     command = commands.add_parser("load", help="import image archives, or images buildah made, on every node")
     command.add_argument("images", nargs="+", metavar="IMAGE")
