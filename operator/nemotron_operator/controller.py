@@ -18,7 +18,7 @@ from nemotron_autoscaler import Sample, demand, remember
 from nemotron_operator.cluster import Cluster, explain
 from nemotron_operator.metrics import Metrics
 from nemotron_operator.objects import CHILDREN, CLAIM, NA, ND, POD, Kind, Ref
-from nemotron_operator.plan import policy_of
+from nemotron_operator.plan import MISSED_SCRAPES, policy_of
 from nemotron_operator.probe import Prober
 from nemotron_operator.reconciler import Reconciler
 from nemotron_operator.settings import Settings
@@ -52,6 +52,8 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.metrics = Metrics()
         self._prober = Prober()
+        self._missed: dict[Key, int] = {}
+        """Scrapes in a row that not every replica answered."""
         self._tasks: list[asyncio.Task[None]] = []
         self._cluster: Cluster | None = None
 
@@ -147,8 +149,11 @@ class Controller:
         assert policy
         addresses = [pod.ip for pod in self.store.pods(key) if pod.ready and not pod.deleting]
         load = await self._prober.load(addresses)
-        self.store.load[key] = load
         sample = Sample(load.replicas, load.answered, load.waiting, load.slots_used, load.slots_total)
+        self._missed[key] = 0 if sample.is_complete else self._missed.get(key, 0) + 1
+        if 0 < self._missed[key] < MISSED_SCRAPES:
+            return  # once is no silence: what was known still holds
+        self.store.load[key] = load
         if sample.is_complete:
             history = self.store.wanted.get(key, ())
             self.store.wanted[key] = remember(history, time.monotonic(), demand(sample, policy), policy)

@@ -27,7 +27,7 @@ from nemotron_operator.settings import Settings
 
 _ASK_AGAIN_SECONDS = 10.0
 """What stands in the way of a deployment is not ours: no event tells when it goes."""
-_MISSED_SCRAPES = 5
+MISSED_SCRAPES = 5
 """After so many, the load of the time between is unknown."""
 
 
@@ -165,7 +165,7 @@ def policy_of(deployment: NemotronDeployment, settings: Settings) -> Policy | No
     if scaling is None:
         return None
     window = duration.seconds(scaling.stabilization or settings.default_stabilization)
-    silence = _MISSED_SCRAPES * settings.metrics_interval_seconds
+    silence = MISSED_SCRAPES * settings.metrics_interval_seconds
     return Policy(scaling.min, scaling.max, window, settings.target_occupancy, silence)
 
 
