@@ -30,10 +30,6 @@ def false(type: str, reason: str, message: str) -> Condition:  # noqa: A002
     return Condition(type, "False", reason, message)
 
 
-def unknown(type: str, reason: str, message: str) -> Condition:  # noqa: A002
-    return Condition(type, "Unknown", reason, message)
-
-
 def merge(
     old: Iterable[Mapping[str, Any]], new: Iterable[Condition], generation: int, now: str
 ) -> list[dict[str, Any]]:

@@ -226,10 +226,6 @@ class NemotronDeployment(Record):
         return self.spec.runtime or Runtime()
 
     @property
-    def source_claim(self) -> str:
-        return self.spec.model.source.uri.removeprefix("pvc://").partition("/")[0]
-
-    @property
     def claim(self) -> str:
         return (self.spec.cache and self.spec.cache.claim_name) or DEFAULT_CLAIM
 

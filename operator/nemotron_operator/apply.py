@@ -46,14 +46,13 @@ def _is_done(action: Action, store: Store) -> bool:
             return store.knows(Ref.of(manifest))
         case Apply(manifest):
             child = store.child(Ref.of(manifest))
-            return bool(child) and _is_applied(manifest, child)
+            return child is not None and _is_applied(manifest, child)
         case Delete(_):
             return False
 
 
-def _is_applied(manifest: Manifest, child: Child | None) -> bool:
+def _is_applied(manifest: Manifest, child: Child) -> bool:
     """The hash says it was applied; the comparison says nobody changed it since."""
-    assert child
     wanted, live = with_hash(manifest), child.live
     annotations = live["metadata"].get("annotations", {})
     return annotations.get(names.APPLIED_HASH) == wanted["metadata"]["annotations"][names.APPLIED_HASH] and (
