@@ -2,7 +2,7 @@
 
 from nemotron_runtime.engine import HybridEngine, open_engine
 from nemotron_runtime.pack import PackReport, pack
-from nemotron_runtime.types import Engine, EngineStats, FinishReason, SamplingParams, Sink, TokenEvent
+from nemotron_runtime.types import Engine, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
 
 __all__ = [
     "Engine",
@@ -12,6 +12,7 @@ __all__ = [
     "PackReport",
     "SamplingParams",
     "Sink",
+    "Terms",
     "TokenEvent",
     "open_engine",
     "pack",

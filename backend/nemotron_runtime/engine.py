@@ -16,7 +16,7 @@ from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Draw, sample
 from nemotron_runtime.scheduler import Budget, Step
-from nemotron_runtime.types import EngineStats, FinishReason, SamplingParams, Sink, TokenEvent
+from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
 
 PREFILL_TOKENS = 256
 """Prompt tokens of one step: enough to keep matrix products busy, few enough that streams beside them go on."""
@@ -49,7 +49,15 @@ class HybridEngine:
         self._thread = threading.Thread(target=self._run, name="nemotron-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, prompt: Sequence[int], sampling: SamplingParams, sink: Sink) -> int:
+    def submit(
+        self,
+        prompt: Sequence[int],
+        sampling: SamplingParams,
+        sink: Sink,
+        *,
+        resumed: Sequence[int] = (),
+        terms: Terms = DEFAULT_TERMS,
+    ) -> int:
         limit = self._runtime.max_sequence_tokens
         check(prompt, sampling, vocab_size=self._vocab_size, max_sequence_tokens=limit)
         ends = sampling.stop_ids if sampling.ignore_eos else sampling.stop_ids.union(self._runtime.eos_token_ids)

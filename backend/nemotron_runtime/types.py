@@ -28,6 +28,20 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request stands beside others, whatever it asks for."""
+
+    client: str = ""
+    """Who asks: clients get equal shares."""
+    priority: int = 0
+    """Higher goes first."""
+    deadline: float | None = None
+    """Seconds of `time.monotonic` after which nobody waits for it any more."""
+    salt: str = ""
+    """Requests reuse the prefixes of those with the same salt only."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """One new token, or the end of a request. The last event of a request, and no other, has a finish reason."""
 
@@ -56,13 +70,33 @@ class EngineStats:
     prompt_tokens: int
     generated_tokens: int
     last_step_seconds: float
+    prefix_hit_tokens: int = 0
+    """Prompt tokens that were not computed, because a state after them was kept."""
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    """Drafted tokens that turned out to be what the model chooses."""
+    preemptions: int = 0
+
+
+DEFAULT_TERMS = Terms()
 
 
 class Engine(Protocol):
     """Something that turns prompts into token streams; safe to call from any thread."""
 
-    def submit(self, prompt: Sequence[int], sampling: SamplingParams, sink: Sink) -> int:
+    def submit(
+        self,
+        prompt: Sequence[int],
+        sampling: SamplingParams,
+        sink: Sink,
+        *,
+        resumed: Sequence[int] = (),
+        terms: Terms = DEFAULT_TERMS,
+    ) -> int:
         """Queue a prompt and return its id.
+
+        `resumed` are tokens that were generated for it before, elsewhere: the answer goes on after them as if they
+        had been generated here, and they count as generated.
 
         The sink gets its events on the engine's thread, the first perhaps before this returns, and must not block.
         Raises InvalidRequest, whose text has both numbers where a limit is passed, Overloaded, ShuttingDown after
