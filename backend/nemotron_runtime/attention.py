@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
-from nemotron_kernels.paged_attention import attend_one_each, attend_span
+from nemotron_runtime.arithmetic import Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.weights import Linear, Weights
@@ -17,6 +17,7 @@ class Attention:
     """One product for queries, keys and values; keys and values to their pages; attention; o_proj."""
 
     config: HybridConfig
+    arithmetic: Arithmetic
     layer: int
     """Its place among the attention blocks, which finds its pages."""
     qkv_proj: Linear
@@ -29,12 +30,12 @@ class Attention:
         queries, keys, values = torch.split(heads, [config.attention_heads, config.kv_heads, config.kv_heads], dim=1)
         memory.write_kv(self.layer, batch.cells, keys, values)
         k, v = memory.keys[self.layer], memory.values[self.layer]
-        outputs = []
-        if singles := batch.singles:
-            outputs.append(attend_one_each(queries[: singles.count], k, v, singles.tables, singles.lengths))
-        outputs += [attend_span(queries[span.rows], k, v, span.table, span.start) for span in batch.spans]
-        return self.o_proj(torch.cat(outputs).flatten(1))
+        attend_window, attend_span = self.arithmetic.attend_window, self.arithmetic.attend_span
+        outputs = [attend_window(queries[window.rows], k, v, window) for window in batch.windows]
+        outputs += [attend_span(queries[span.rows], k, v, span) for span in batch.spans]
+        together = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return self.o_proj(together.flatten(1))
 
 
-def build(config: HybridConfig, layer: int, weights: Weights) -> Attention:
-    return Attention(config, layer, weights.linear("qkv_proj"), weights.linear("o_proj"))
+def build(config: HybridConfig, arithmetic: Arithmetic, layer: int, weights: Weights) -> Attention:
+    return Attention(config, arithmetic, layer, weights.linear("qkv_proj"), weights.linear("o_proj"))

@@ -2,34 +2,63 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from nemotron_runtime.memory import Memory
+from nemotron_api.hybrid_config import HybridConfig
+from nemotron_runtime import places
+from nemotron_runtime.places import Commit, Places
 from nemotron_runtime.scheduler import Slice
+from nemotron_runtime.tails import RING, WINDOW
 
 
 @dataclass(frozen=True, slots=True)
-class Singles:
-    """The rows 0 … b-1 of the batch: one token of each of b sequences, computed together."""
+class Window:
+    """The same few new tokens, q, of each of b sequences, computed together; b · q rows, sequence by sequence."""
 
+    rows: slice
     count: int
-    slots: Tensor
-    lengths: Tensor
-    """(b) tokens of each sequence, with this one."""
+    """q."""
+    slots: Tensor | slice
+    """(b)."""
+    positions: Tensor
+    """(b, q)."""
     tables: Tensor
     """(b, n) page ids, as many as the longest sequence needs."""
+    anchors: Tensor
+    """(b) where the tails begin."""
+    commit: Commit | None
+    """What is due before the window is computed."""
+    new: Places
+    previous: Tensor
+    """(b · h) rows of the tokens before the new ones."""
+    taps: Tensor
+    """(b · (k-1+q)) rows of the new tokens and those the convolution sees before them."""
+    hidden: Tensor | None
+    """(b, 1, q, r) places to be ignored; none where every place that holds a token counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The rows `rows` of the batch: consecutive tokens of one sequence, from position `start`."""
+    """Consecutive tokens of one sequence, from position `start`; it moves the anchor within what it computes."""
 
     rows: slice
     slot: int
     start: int
+    stop: int
+    anchor: int
+    next_anchor: int
     table: Tensor
+    tail: Places
+    """The tokens from the anchor to the start, in order."""
+    kept: Places
+    """The tokens from the next anchor to the end."""
+    taps_before: Tensor
+    """(k-1) rows of what the convolution sees before the first token."""
+    last_taps: Tensor
+    """Rows of as many of the last tokens as the ring has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,56 +68,97 @@ class Batch:
     tokens: Tensor
     cells: Tensor
     """(t) where each token's key and value go."""
-    singles: Singles | None
+    windows: tuple[Window, ...]
     spans: tuple[Span, ...]
     yields: Tensor
-    """Rows whose logits are wanted, one per slice that is its request's last."""
+    """Rows whose logits are wanted."""
 
 
-def build(slices: Sequence[Slice], memory: Memory) -> Batch:
-    """The batch of slices that are ordered single tokens first."""
-    page_tokens = memory.keys.shape[2]
+def build(slices: Sequence[Slice], config: HybridConfig, page_tokens: int) -> Batch:
+    """The batch of slices that are ordered by their number of tokens."""
     tokens: list[int] = []
-    slots: list[int] = []
-    positions: list[int] = []
+    cells: list[int] = []
     yields: list[int] = []
-    for piece in slices:
-        stop = piece.start + piece.tokens
-        tokens += piece.request.tokens[piece.start : stop]
-        slots += [piece.request.held.slot] * piece.tokens
-        positions += range(piece.start, stop)
-        if piece.is_last:
-            yields.append(len(tokens) - 1)
-    slot, position = torch.tensor(slots), torch.tensor(positions)
-    page = memory.tables[slot, position // page_tokens]
+    windows: list[Window] = []
+    spans: list[Span] = []
+    for count, group in groupby(slices, key=lambda piece: piece.tokens):
+        alike = list(group)
+        for piece in alike:
+            if piece.is_last:
+                yields += range(len(tokens) + piece.confirmed - 1, len(tokens) + count)
+            tokens += piece.ids
+            cells += _cells(piece, page_tokens)
+            if count > WINDOW:
+                spans.append(_span(piece, len(tokens) - count, config, page_tokens))
+        if count <= WINDOW:
+            windows.append(_window(alike, len(tokens) - count * len(alike), config, page_tokens))
     return Batch(
         tokens=torch.tensor(tokens),
-        cells=page * page_tokens + position % page_tokens,
-        singles=_singles(slices, slot, position, memory),
-        spans=_spans(slices, memory),
+        cells=torch.tensor(cells),
+        windows=tuple(windows),
+        spans=tuple(spans),
         yields=torch.tensor(yields, dtype=torch.long),
     )
 
 
-def _singles(slices: Sequence[Slice], slot: Tensor, position: Tensor, memory: Memory) -> Singles | None:
-    count = sum(piece.tokens == 1 for piece in slices)
-    if not count:
-        return None
-    longest = 1 + max(piece.start for piece in slices[:count])
-    slots = slot[:count]
-    return Singles(count, slots, position[:count] + 1, memory.tables[slots, : _pages(longest, memory)])
+def _cells(piece: Slice, page_tokens: int) -> list[int]:
+    pages = piece.lease.pages
+    positions = range(piece.start, piece.stop)
+    return [pages[position // page_tokens] * page_tokens + position % page_tokens for position in positions]
 
 
-def _spans(slices: Sequence[Slice], memory: Memory) -> tuple[Span, ...]:
-    spans, row = [], 0
-    for piece in slices:
-        if piece.tokens > 1:
-            slot, stop = piece.request.held.slot, piece.start + piece.tokens
-            table = memory.tables[slot, : _pages(stop, memory)]
-            spans.append(Span(slice(row, row + piece.tokens), slot, piece.start, table))
-        row += piece.tokens
-    return tuple(spans)
+def _window(pieces: Sequence[Slice], row: int, config: HybridConfig, page_tokens: int) -> Window:
+    count, rows = pieces[0].tokens, slice(row, row + len(pieces) * pieces[0].tokens)
+    numbers = [piece.lease.slot for piece in pieces]
+    slots, starts = torch.tensor(numbers), torch.tensor([piece.start for piece in pieces])
+    anchors = torch.tensor([piece.next_anchor for piece in pieces])
+    positions = starts[:, None] + torch.arange(count)
+    reach = torch.arange(1 - config.conv_kernel, count)
+    moving = [piece for piece in pieces if piece.next_anchor > piece.lease.anchor]
+    plain = count == 1 and all(piece.lease.written <= piece.start for piece in pieces)
+    return Window(
+        rows=rows,
+        count=count,
+        slots=_consecutive(numbers) or slots,
+        positions=positions,
+        tables=_tables([piece.lease.pages for piece in pieces], max(piece.stop for piece in pieces), page_tokens),
+        anchors=anchors,
+        commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving]),
+        new=places.places(config, slots, positions),
+        previous=places.places(config, slots, starts[:, None] - 1).heads,
+        taps=places.places(config, slots, starts[:, None] + reach).taps,
+        hidden=None if plain else places.hidden(anchors, starts + count, positions),
+    )
 
 
-def _pages(tokens: int, memory: Memory) -> int:
-    return -(-tokens // memory.keys.shape[2])
+def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Span:
+    anchor, next_anchor, start, stop = piece.lease.anchor, piece.next_anchor, piece.start, piece.stop
+
+    def rows(first: int, end: int) -> Places:
+        return places.places(config, torch.tensor([piece.lease.slot]), torch.arange(first, end)[None])
+
+    return Span(
+        rows=slice(row, row + piece.tokens),
+        slot=piece.lease.slot,
+        start=start,
+        stop=stop,
+        anchor=anchor,
+        next_anchor=next_anchor,
+        table=_tables([piece.lease.pages], stop, page_tokens)[0],
+        tail=rows(anchor, start),
+        kept=rows(next_anchor, stop),
+        taps_before=rows(start - config.conv_kernel + 1, start).taps,
+        last_taps=rows(max(start, stop - RING), stop).taps,
+    )
+
+
+def _consecutive(numbers: Sequence[int]) -> slice | None:
+    """The numbers as a slice, which needs no copy, if they are one."""
+    first = numbers[0]
+    return slice(first, first + len(numbers)) if list(numbers) == list(range(first, first + len(numbers))) else None
+
+
+def _tables(pages: Sequence[Sequence[int]], tokens: int, page_tokens: int) -> Tensor:
+    """(b, n) the first pages of each, as many as `tokens` fill; 0, nobody's, where a sequence has fewer."""
+    count = -(-tokens // page_tokens)
+    return torch.tensor([[*row[:count], *[0] * (count - len(row))] for row in pages])

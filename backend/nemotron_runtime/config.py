@@ -26,13 +26,20 @@ class RuntimeConfig:
 
     dtype: Precision
     max_batch: int
-    """State slots: sequences that run at the same time."""
+    """Sequences that run at the same time."""
+    cache_slots: int
+    """State slots beside theirs, for prefixes that are kept."""
     max_sequence_tokens: int
     """Prompt and generated tokens of one sequence."""
     page_tokens: int
     pages: int
     """KV pages in all."""
     eos_token_ids: tuple[int, ...]
+
+    @property
+    def slots(self) -> int:
+        """State slots in all."""
+        return self.max_batch + self.cache_slots
 
     def pages_for(self, tokens: int) -> int:
         """Pages that hold this many tokens."""
@@ -44,7 +51,8 @@ def plan_config(
 ) -> RuntimeConfig:
     """Pools in which `max_batch` sequences of full length run at once, so that pages never wait for one another."""
     pages = max_batch * math.ceil(max_sequence_tokens / PAGE_TOKENS)
-    return RuntimeConfig(dtype, max_batch, max_sequence_tokens, PAGE_TOKENS, pages, eos_token_ids)
+    cache_slots = max(1, max_batch // 2)
+    return RuntimeConfig(dtype, max_batch, cache_slots, max_sequence_tokens, PAGE_TOKENS, pages, eos_token_ids)
 
 
 def write_config(config: RuntimeConfig, directory: Path) -> None:

@@ -5,23 +5,38 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
 from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
+from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime.check import check
-from nemotron_runtime.config import RuntimeConfig, load_config
+from nemotron_runtime.config import DTYPES, RuntimeConfig, load_config
 from nemotron_runtime.executor import Executor, open_executor
 from nemotron_runtime.ledger import Ledger
+from nemotron_runtime.moves import Move
+from nemotron_runtime.prefix_cache import PrefixCache
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Draw, sample
-from nemotron_runtime.scheduler import Budget, Step
+from nemotron_runtime.scheduler import Budget, Slice, Step
+from nemotron_runtime.tails import WINDOW
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
+
+MOST_DRAFTS = WINDOW - 1
 
 PREFILL_TOKENS = 256
 """Prompt tokens of one step: enough to keep matrix products busy, few enough that streams beside them go on."""
 
 IDLE_TURN_SECONDS = 0.5
+
+
+class Drafter(Protocol):
+    """Something that guesses what a stream goes on with; a wrong guess costs time and changes nothing else."""
+
+    def propose(self, request: Request, most: int) -> Sequence[int]:
+        """At most `most` tokens after the request's newest."""
+
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +48,23 @@ class HybridEngine:
     called without it, by the loop's thread alone.
     """
 
-    def __init__(self, executor: Executor, runtime: RuntimeConfig, *, vocab_size: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        ledger: Ledger,
+        runtime: RuntimeConfig,
+        *,
+        vocab_size: int,
+        max_waiting: int,
+        drafter: Drafter | None = None,
+    ) -> None:
         self._executor = executor
+        self._ledger = ledger
+        self._drafter = drafter
         self._runtime = runtime
         self._vocab_size = vocab_size
         self._max_waiting = max_waiting
         self._lock = threading.Condition()
-        self._ledger = Ledger(runtime.max_batch, runtime.pages, Budget(PREFILL_TOKENS, runtime.page_tokens))
         self._aborts: set[int] = set()
         self._last_id = 0
         self._closing = False
@@ -66,9 +91,13 @@ class HybridEngine:
             if (waiting := len(self._ledger.waiting)) >= self._max_waiting:
                 raise Overloaded(f"{waiting} requests wait already, at most {self._max_waiting} may: try again later")
             self._last_id += 1
-            request = Request(self._last_id, len(prompt), list(prompt), sampling, ends, sink)
-            self._ledger.add(request)
-            self._lock.notify()
+            tokens = [*prompt, *resumed]
+            request = Request(self._last_id, len(prompt), tokens, sampling, ends, sink, terms, stops=[len(prompt)])
+            if request.finish_reason is None:
+                self._ledger.add(request)
+                self._lock.notify()
+        if request.finish_reason:
+            self._tell(request, None, request.finish_reason)
         return request.id
 
     def abort(self, request_id: int) -> None:
@@ -115,17 +144,13 @@ class HybridEngine:
         """One turn of the loop: aborts, then one step if there is anything to compute."""
         self._last_turn = time.monotonic()
         self._end(self._aborted(), "aborted")
-        step = self._next_step()
-        if not step.slices:
-            return
-        started = time.monotonic()
-        for request in step.admitted:
-            self._executor.admit(request.held)
-        logits = self._executor.run(step)
-        with self._lock:
-            self._ledger.advance(step)
+        step, moves = self._next_step()
+        self._executor.move(moves)
+        if step.slices:
+            started = time.monotonic()
+            logits = self._executor.run(step.slices)
             self._last_step_seconds = time.monotonic() - started
-        self._hand_out([piece.request for piece in step.slices if piece.is_last], logits)
+            self._settle(step.slices, logits)
 
     def _aborted(self) -> list[Request]:
         """The requests that someone asked to abort since the last turn."""
@@ -133,32 +158,57 @@ class HybridEngine:
             asked, self._aborts = self._aborts, set()
             return [request for request in self._ledger.all() if request.id in asked] if asked else []
 
-    def _next_step(self) -> Step:
+    def _next_step(self) -> tuple[Step, list[Move]]:
         """The next step; an empty one when there was no work for a while, or something else to do came up."""
         with self._lock:
             if not (self._ledger.running or self._ledger.waiting or self._aborts or self._closing):
                 self._lock.wait(IDLE_TURN_SECONDS)
+            if self._drafter:
+                self._draft(self._drafter)
             return self._ledger.next_step()
 
-    def _hand_out(self, requests: Sequence[Request], logits: Tensor) -> None:
-        """Give each request that computed all its tokens a new one."""
-        if not requests:
-            return
-        finite = logits.isfinite().all(-1).tolist()
-        tokens = sample(logits, [Draw(request.sampling, len(request.tokens)) for request in requests])
-        for request, token, is_finite in zip(requests, tokens, finite, strict=True):
-            if is_finite:
-                self._give(request, token)
-            else:
-                self._end([request], "error", "the model's logits are not finite numbers: check the weights")
+    def _draft(self, drafter: Drafter) -> None:
+        """Guess at what follows the streams that run."""
+        for request in self._ledger.running:
+            if request.pending == 1:
+                most = min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1)
+                request.drafts = tuple(drafter.propose(request, most)[:most]) if most > 0 else ()
 
-    def _give(self, request: Request, token: int) -> None:
+    def _settle(self, slices: Sequence[Slice], logits: Tensor) -> None:
+        """Choose what follows each slice, write it down, and hand it out."""
+        chosen = self._choose([piece for piece in slices if piece.is_last], logits)
+        broken = [request for request, tokens in chosen.items() if not tokens]
         with self._lock:
-            self._ledger.append(request, token)
-            reason = request.finish_reason
-            if reason:
-                self._ledger.release([request])
-        self._tell(request, token, reason)
+            moves = [move for piece in slices for move in self._ledger.advance(piece, chosen.get(piece.request, ()))]
+            reasons = {request: request.finish_reason for request, tokens in chosen.items() if tokens}
+            for request, reason in reasons.items():
+                if reason:
+                    self._ledger.finish(request)
+        self._executor.move(moves)
+        for request, reason in reasons.items():
+            self._hand_out(request, chosen[request], reason)
+        self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
+
+    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[int]]:
+        """The tokens that follow each slice: one, and one for each draft that was right; none where the model broke.
+
+        logits: (rows, vocabulary), a row for each slice's last confirmed token and for each of its drafts.
+        """
+        if not pieces:
+            return {}
+        draws = [
+            Draw(piece.request.sampling, len(piece.request.tokens) + draft)
+            for piece in pieces
+            for draft in range(1 + len(piece.drafts))
+        ]
+        rows = iter(zip(sample(logits, draws), logits.isfinite().all(-1).tolist(), strict=True))
+        return {piece.request: _accepted(piece, [next(rows) for _ in range(1 + len(piece.drafts))]) for piece in pieces}
+
+    def _hand_out(self, request: Request, tokens: Sequence[int], reason: FinishReason | None) -> None:
+        """Tell a request's sink its new tokens; the last one has the reason, if there is one."""
+        for token in tokens[:-1]:
+            self._tell(request, token, None)
+        self._tell(request, tokens[-1], reason)
 
     def _end(self, requests: Sequence[Request], reason: FinishReason, error: str | None = None) -> None:
         """End requests without a token."""
@@ -173,17 +223,41 @@ class HybridEngine:
             request.sink(TokenEvent(request.id, token, reason, error))
         except Exception:
             log.exception("the sink of request %d failed; the request ends", request.id)
-            if reason is None:
-                with self._lock:
-                    self._ledger.release([request])
+            with self._lock:
+                self._aborts.add(request.id)
 
 
-def open_engine(directory: Path, *, threads: int | None = None, max_waiting: int = 256) -> HybridEngine:
+def _accepted(piece: Slice, rows: Sequence[tuple[int, bool]]) -> list[int]:
+    """The tokens chosen in each row, (token, whether the logits were finite), up to the first that no draft foresaw."""
+    request, tokens = piece.request, []
+    for draft, (token, is_finite) in zip((*piece.drafts, None), rows, strict=True):
+        if not is_finite:
+            break
+        tokens.append(token)
+        if token != draft or request.finishes_with(len(tokens), token):
+            break
+    return tokens
+
+
+def open_engine(
+    directory: Path, *, threads: int | None = None, max_waiting: int = 256, exact: bool = False
+) -> HybridEngine:
     """Load what `pack` wrote and start the step thread.
 
-    `threads` is how many threads compute a step; None chooses by weights and cores. Raises EngineMismatch for a
-    directory that this runtime did not pack.
+    `threads` is how many threads compute a step; None chooses by weights and cores. `exact` computes every token to
+    the same bits whatever else runs (tier E1), which is slower. Raises EngineMismatch for a directory that this
+    runtime did not pack.
     """
     runtime = load_config(directory)
-    config, executor = open_executor(directory, runtime, threads=threads)
-    return HybridEngine(executor, runtime, vocab_size=config.vocab_size, max_waiting=max_waiting)
+    config, executor = open_executor(directory, runtime, threads=threads, exact=exact)
+    return HybridEngine(
+        executor, open_ledger(config, runtime), runtime, vocab_size=config.vocab_size, max_waiting=max_waiting
+    )
+
+
+def open_ledger(config: HybridConfig, runtime: RuntimeConfig, *, prefill_tokens: int = PREFILL_TOKENS) -> Ledger:
+    """Empty books of an engine's pools."""
+    width = DTYPES[runtime.dtype].itemsize
+    cache = PrefixCache(config.slot_bytes(width), config.kv_bytes_per_token(width) * runtime.page_tokens)
+    budget = Budget(prefill_tokens, runtime.page_tokens, running=runtime.max_batch)
+    return Ledger(runtime.slots, runtime.pages, budget, cache)

@@ -8,6 +8,7 @@ from torch import Tensor
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_kernels.moe import moe_grouped
 from nemotron_kernels.router import router
+from nemotron_runtime.arithmetic import Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.weights import Linear, Weights
@@ -33,6 +34,7 @@ class Experts:
     """Routed experts, in a narrower latent space where the model has one, beside a shared expert at full width."""
 
     config: HybridConfig
+    arithmetic: Arithmetic
     gate: Tensor
     correction_bias: Tensor
     up: Tensor
@@ -44,7 +46,9 @@ class Experts:
     def __call__(self, x: Tensor, batch: Batch, memory: Memory) -> Tensor:
         """x: (t, d) → (t, d). The router and the shared expert see x at full width."""
         ids, weights = self._route(x)
-        routed = moe_grouped(self.to_latent(x) if self.to_latent else x, ids, weights, self.up, self.down)
+        routed = moe_grouped(
+            self.to_latent(x) if self.to_latent else x, ids, weights, self.up, self.down, self.arithmetic.linear
+        )
         routed = self.from_latent(routed) if self.from_latent else routed
         return routed + self.shared.run(x) if self.shared else routed
 
@@ -59,6 +63,8 @@ class Experts:
             top_groups=config.router_top_groups,
             scale=config.router_scale,
             normalize=config.normalize_weights,
+            linear=self.arithmetic.linear,
+            sigmoid=self.arithmetic.sigmoid,
         )
 
 
@@ -66,9 +72,10 @@ def build_mlp(weights: Weights) -> Mlp:
     return Mlp(weights.linear("up_proj"), weights.linear("down_proj"))
 
 
-def build_experts(config: HybridConfig, weights: Weights) -> Experts:
+def build_experts(config: HybridConfig, arithmetic: Arithmetic, weights: Weights) -> Experts:
     return Experts(
         config=config,
+        arithmetic=arithmetic,
         gate=weights.tensor("gate.weight"),
         correction_bias=weights.tensor("gate.e_score_correction_bias"),
         up=weights.tensor("experts.up_proj"),

@@ -1,77 +1,200 @@
-"""Keep the books: who waits, who runs, and which slots and pages they hold."""
+"""Keep the books: who waits, who runs, what they hold, and how far they are."""
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from nemotron_runtime.pools import Pool
-from nemotron_runtime.request import Lease, Request
-from nemotron_runtime.scheduler import Budget, Free, Step, schedule
+from nemotron_runtime.holdings import Holdings
+from nemotron_runtime.moves import Move, Park, Resume
+from nemotron_runtime.prefix_cache import Entry, Hit, PrefixCache, extend
+from nemotron_runtime.request import Parked, Request
+from nemotron_runtime.scheduler import Budget, Candidate, Pools, Slice, Step, rank, schedule
+from nemotron_runtime.tails import BLOCK
 from nemotron_runtime.types import EngineStats
+
+LOOKED_AT = 4
+"""Waiting requests considered per step: more are hardly ever admitted at once."""
+
+WORTH_WAITING = 4 * BLOCK
+"""Tokens of a prompt that another request is just computing: as many are worth waiting for it."""
 
 
 class Ledger:
     """Every request is waiting without a lease, running with one, or not in the books. Not safe for threads."""
 
-    def __init__(self, slots: int, pages: int, budget: Budget) -> None:
-        self.waiting: deque[Request] = deque()
+    def __init__(self, slots: int, pages: int, budget: Budget, cache: PrefixCache) -> None:
+        self.waiting: list[Request] = []
         self.running: list[Request] = []
         self._budget = budget
-        self._slots = Pool(slots)
-        # Page 0 is nobody's, see `Memory`.
-        self._pages = Pool(pages, first=1)
+        self._holdings = Holdings(slots, pages, budget.page_tokens, cache)
+        self._served: dict[str, float] = {}
         self._steps = self._prompt_tokens = self._generated_tokens = 0
+        self._hit_tokens = self._drafted = self._accepted = self._preemptions = 0
 
     def add(self, request: Request) -> None:
+        """Queue a request. A client that was away gets no credit for the time."""
+        present = [self._served[each.terms.client] for each in self.all()]
+        client = request.terms.client
+        self._served[client] = max(self._served.get(client, 0.0), min(present, default=0.0))
+        extend(request.chain, request.tokens, request.terms.salt)
         self.waiting.append(request)
 
-    def next_step(self) -> Step:
-        """What to compute next; the requests it admits run from now on."""
-        free = Free(self._slots.free, self._pages.free)
-        step = schedule(self.waiting, self.running, free, self._budget)
-        for request in step.admitted:
-            (slot,) = self._slots.take(1)
-            request.lease = Lease(slot, self._pages.take(self._budget.pages(request)))
-            self.waiting.popleft()
-            self.running.append(request)
-        return step
-
-    def advance(self, step: Step) -> None:
-        """Note that the step's slices were computed."""
-        self._steps += 1
+    def next_step(self) -> tuple[Step, list[Move]]:
+        """What to compute next, and what to move in memory before; the requests it admits run from now on."""
+        hits = self._candidates()
+        step = self._schedule(hits)
+        if not step.slices and hits:
+            # Whatever prefixes are spared, a sequence that is alone fits without them.
+            hits = dict.fromkeys(list(hits)[:1])
+            step = self._schedule(hits)
+        moves: list[Move] = []
+        for request in step.preempted:
+            moves += self._preempt(request)
+        spared = {hit.entry for each in step.admitted if (hit := hits[each.request])}
+        for candidate in step.admitted:
+            moves += self._admit(candidate.request, hits[candidate.request], spared)
         for piece in step.slices:
-            self._prompt_tokens += min(piece.tokens, piece.request.backlog)
-            piece.request.computed += piece.tokens
+            moves += self._holdings.grow(piece.lease, piece.stop, spared)
+        self._steps += bool(step.slices)
+        return step, moves
 
-    def append(self, request: Request, token: int) -> None:
-        """Note a new token."""
-        request.tokens.append(token)
-        self._generated_tokens += 1
+    def advance(self, piece: Slice, tokens: Sequence[int]) -> list[Move]:
+        """Note that a slice was computed, and the tokens it gave; drafts among them were right.
+
+        Returns the moves that keep the state it ended with, where one is to be kept.
+        """
+        request = piece.request
+        right = max(0, len(tokens) - 1)
+        lease = piece.lease
+        lease.anchor, lease.written = piece.next_anchor, max(lease.written, piece.stop)
+        self._prompt_tokens += max(0, min(piece.stop, request.prompt_tokens) - piece.start)
+        self._drafted += len(piece.drafts)
+        self._accepted += right
+        self._generated_tokens += len(tokens)
+        self._served[request.terms.client] += piece.confirmed + right
+        request.computed = piece.start + piece.confirmed + right
+        request.tokens += tokens
+        if request.stops[-1:] == [request.computed]:
+            request.stops.pop()
+            hashes = tuple(request.chain[: request.computed // BLOCK + 1])
+            return self._holdings.keep(lease, request.tokens[: request.computed], hashes)
+        return []
+
+    def finish(self, request: Request) -> None:
+        """Strike out a request that came to its end; what it knows is kept for a while."""
+        self.running.remove(request)
+        lease, request.lease = request.held, None
+        extend(request.chain, request.tokens[: request.computed], request.terms.salt)
+        hashes = tuple(request.chain[: request.computed // BLOCK + 1])
+        self._holdings.donate(lease, request.tokens[: request.computed], hashes)
 
     def release(self, requests: Iterable[Request]) -> None:
-        """Strike requests out, and take back what they hold."""
+        """Strike requests out, wherever they are, and take back what they hold."""
         for request in requests:
             if request.lease is None:
                 self.waiting.remove(request)
-                continue
-            self.running.remove(request)
-            self._slots.give_back([request.lease.slot])
-            self._pages.give_back(request.lease.pages)
-            request.lease = None
+            else:
+                self.running.remove(request)
+                self._holdings.end(request.lease)
+                request.lease = None
 
     def all(self) -> tuple[Request, ...]:
         return (*self.running, *self.waiting)
 
+    def _schedule(self, hits: dict[Request, Hit | None]) -> Step:
+        spared = {hit.entry for hit in hits.values() if hit}
+        pages, wanted = self._holdings.free_pages(spared)
+        pools = Pools(
+            slots=self._holdings.free_slots(spared),
+            pages=pages,
+            spared_pages=wanted,
+            freed_pages=lambda request: self._holdings.pages_freed_by(request.held),
+        )
+        return schedule([self._candidate(*each) for each in hits.items()], self.running, pools, self._budget)
+
+    def _candidates(self) -> dict[Request, Hit | None]:
+        """Who may be admitted next, in order, with what is kept for them."""
+        order = sorted(self.waiting, key=lambda request: rank(request, self._served[request.terms.client]))
+        found: dict[Request, Hit | None] = {}
+        for request in order:
+            if len(found) == LOOKED_AT:
+                break
+            hit, worth_waiting = self._look_up(request)
+            if not worth_waiting:
+                found[request] = hit
+        return found
+
+    def _look_up(self, request: Request) -> tuple[Hit | None, bool]:
+        """What is kept for a request, and whether another one is about to keep much more."""
+        if request.parked is not None:
+            return None, False
+        found = self._holdings.cache.find(request.tokens, request.chain)
+        known = found.hit.tokens if found.hit else 0
+        for other in self.running:
+            if other.backlog:
+                common = sum(a == b for a, b in zip(other.chain[1:], request.chain[1:], strict=False)) * BLOCK
+                if common >= known + WORTH_WAITING and common >= other.computed:
+                    if common < other.prompt_tokens:
+                        _stop_at(other, common)
+                    return found.hit, True
+        if found.junction:
+            _stop_at(request, found.junction)
+        return found.hit, False
+
+    def _candidate(self, request: Request, hit: Hit | None) -> Candidate:
+        if request.parked is not None:
+            return Candidate(request, request.computed)
+        reused = hit.tokens if hit else 0
+        return Candidate(request, reused, reused // self._budget.page_tokens)
+
+    def _admit(self, request: Request, hit: Hit | None, spared: Iterable[Entry]) -> list[Move]:
+        lease, moves = self._holdings.lend(hit, set(spared))
+        self.waiting.remove(request)
+        self.running.append(request)
+        if parked := request.parked:
+            lease.anchor, lease.written = parked.anchor, parked.written
+            moves = [*self._holdings.grow(lease, request.computed, set(spared)), Resume(request)]
+        elif hit:
+            request.computed = hit.tokens
+            self._hit_tokens += min(hit.tokens, request.prompt_tokens)
+        request.lease = lease
+        request.stops = [stop for stop in request.stops if stop > request.computed]
+        return moves
+
+    def _preempt(self, request: Request) -> list[Move]:
+        """Send a running request back to those who wait; it goes on later where it was."""
+        self._preemptions += 1
+        self.running.remove(request)
+        self.waiting.append(request)
+        lease, request.lease, request.drafts = request.held, None, ()
+        if not request.computed:
+            self._holdings.end(lease)
+            return []
+        request.parked = Parked(lease.anchor, lease.written)
+        used = lease.pages[: self._budget.pages(request.computed)]
+        self._holdings.end(lease)
+        return [Park(request, lease.slot, used)]
+
     def stats(self, last_step_seconds: float) -> EngineStats:
+        holdings = self._holdings
         return EngineStats(
             waiting=len(self.waiting),
             running=len(self.running),
-            state_slots_total=self._slots.total,
-            state_slots_used=self._slots.used,
-            kv_pages_total=self._pages.total,
-            kv_pages_used=self._pages.used,
+            state_slots_total=holdings.slots.total,
+            state_slots_used=len(self.running),
+            kv_pages_total=holdings.pages.total,
+            kv_pages_used=holdings.pages.used - holdings.kept_pages,
             prefill_backlog_tokens=sum(request.backlog for request in self.all()),
             steps=self._steps,
             prompt_tokens=self._prompt_tokens,
             generated_tokens=self._generated_tokens,
             last_step_seconds=last_step_seconds,
+            prefix_hit_tokens=self._hit_tokens,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
+            preemptions=self._preemptions,
         )
+
+
+def _stop_at(request: Request, tokens: int) -> None:
+    """Have a state kept after so many tokens, if they are still to come."""
+    if tokens > request.computed and tokens not in request.stops:
+        request.stops = sorted([*request.stops, tokens], reverse=True)

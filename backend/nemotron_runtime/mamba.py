@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
-from nemotron_kernels.causal_conv1d import causal_conv1d, causal_conv1d_step
+from nemotron_kernels.causal_conv1d import causal_conv1d
 from nemotron_kernels.gated_rms_norm import gated_rms_norm
-from nemotron_kernels.selective_state_update import selective_state_update
-from nemotron_kernels.ssd import ssd_chunk
-from nemotron_runtime.batch import Batch, Singles, Span
+from nemotron_kernels.ssd import log_decays
+from nemotron_runtime.arithmetic import Arithmetic
+from nemotron_runtime.batch import Batch, Span, Window
 from nemotron_runtime.memory import Memory
+from nemotron_runtime.ring import Ring, Tail
 from nemotron_runtime.weights import Linear, Weights
 
 
@@ -20,8 +21,9 @@ class Mamba:
     """in_proj → z | x, B, C | dt; convolution over x, B, C; the recurrence; the norm gated by z; out_proj."""
 
     config: HybridConfig
+    arithmetic: Arithmetic
     layer: int
-    """Its place among the Mamba blocks, which finds its state in a slot."""
+    """Its place among the Mamba blocks, which finds its ring."""
     in_proj: Linear
     conv_weight: Tensor
     conv_bias: Tensor | None
@@ -33,50 +35,61 @@ class Mamba:
 
     def __call__(self, x: Tensor, batch: Batch, memory: Memory) -> Tensor:
         """x: (t, d) → (t, d). Advances the states of the batch's sequences."""
-        config = self.config
+        config, ring = self.config, memory.rings[self.layer]
         z, xbc, dt = torch.split(self.in_proj(x), [config.d_inner, config.conv_dim, config.mamba_heads], dim=-1)
-        outputs = []
-        if batch.singles:
-            rows = slice(0, batch.singles.count)
-            outputs.append(self._step(xbc[rows], dt[rows], batch.singles, memory))
-        outputs += [self._scan(xbc[span.rows], dt[span.rows], span, memory) for span in batch.spans]
-        y = torch.cat(outputs).flatten(1)
-        return self.out_proj(gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps))
+        outputs = [self._window(xbc[window.rows], dt[window.rows], window, ring) for window in batch.windows]
+        outputs += [self._span(xbc[span.rows], dt[span.rows], span, ring) for span in batch.spans]
+        y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return self.out_proj(
+            gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps, silu=self.arithmetic.silu)
+        )
 
-    def _step(self, xbc: Tensor, dt: Tensor, singles: Singles, memory: Memory) -> Tensor:
-        """One token of each of b sequences → (b, h, p)."""
-        all_taps, all_states = memory.taps[:, self.layer], memory.states[:, self.layer]
-        xbc, taps = causal_conv1d_step(xbc, self.conv_weight, self.conv_bias, all_taps.index_select(0, singles.slots))
-        x, B, C = self._split(xbc)
-        state = all_states.index_select(0, singles.slots)
-        y, state = selective_state_update(state, x, dt, self.A, B, C, self.D, self.dt_bias)
-        all_taps.index_copy_(0, singles.slots, taps)
-        all_states.index_copy_(0, singles.slots, state)
-        return y
+    def _window(self, xbc: Tensor, dt: Tensor, window: Window, ring: Ring) -> Tensor:
+        """xbc: (b · q, c), dt: (b · q, h) → (b · q, h · p)."""
+        if window.commit:
+            ring.commit(window.commit)
+        x, B, C = self._split(
+            causal_conv1d(ring.write_taps(window, xbc), self.conv_weight, self.conv_bias, self.arithmetic.silu)
+        )
+        dt = dt.view(len(x), window.count, -1)
+        sums, keys = log_decays(ring.sums_before(window), dt, self.A, self.dt_bias, self.arithmetic.softplus)
+        ring.write(window.new, Tail(x, B, sums, keys))
+        y = self.arithmetic.window(ring, window, C, sums).addcmul(x, self.D[:, None, None])
+        return y.transpose(1, 2).reshape(len(xbc), -1)
 
-    def _scan(self, xbc: Tensor, dt: Tensor, span: Span, memory: Memory) -> Tensor:
-        """Consecutive tokens of one sequence → (l, h, p)."""
-        taps, state = memory.taps[span.slot, self.layer], memory.states[span.slot, self.layer]
-        xbc, next_taps = causal_conv1d(xbc, self.conv_weight, self.conv_bias, taps)
-        x, B, C = self._split(xbc)
-        chunk = self.config.chunk_size
-        y, next_state = ssd_chunk(state, x, dt, self.A, B, C, self.D, self.dt_bias, chunk=chunk)
-        taps.copy_(next_taps)
-        state.copy_(next_state)
-        return y
+    def _span(self, xbc: Tensor, dt: Tensor, span: Span, ring: Ring) -> Tensor:
+        """xbc: (l, c), dt: (l, h) → (l, h · p)."""
+        inputs = torch.cat([ring.taps.flatten(0, 1).index_select(0, span.taps_before), xbc])
+        x, B, C = self._split(causal_conv1d(inputs, self.conv_weight, self.conv_bias, self.arithmetic.silu)[None])
+        state, before = ring.states[span.slot, None], ring.before[span.slot, None]
+        tail, old = ring.tail(span), span.start - span.anchor
+        sums, keys = log_decays(
+            tail.sums[..., -1] if old else before, dt[None], self.A, self.dt_bias, self.arithmetic.softplus
+        )
+        tokens = tail.followed_by(Tail(x, B, sums, keys))
+        # What the old tokens give is known already, so it does not matter what they ask for.
+        C = torch.cat([C.new_zeros(1, C.shape[1], old, C.shape[3]), C], 2)
+        y, state = self.arithmetic.scan(
+            state, before, tokens, C, span.next_anchor - span.anchor, self.config.chunk_size
+        )
+        ring.replace(span, state, xbc, tokens)
+        y = y[:, :, old:].addcmul(x, self.D[:, None, None])
+        return y[0].transpose(0, 1).flatten(1)
 
     def _split(self, xbc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(t, channels) → x: (t, h, p), B, C: (t, g, n)."""
+        """(b, t, channels) → x: (b, h, t, p), B, C: (b, g, t, n)."""
         config = self.config
         of_group = config.groups * config.state_size
         x, B, C = torch.split(xbc, [config.d_inner, of_group, of_group], dim=-1)
-        groups = (-1, config.groups, config.state_size)
-        return x.reshape(-1, config.mamba_heads, config.mamba_head_dim), B.reshape(groups), C.reshape(groups)
+        groups = (*xbc.shape[:2], config.groups, config.state_size)
+        x = x.view(*xbc.shape[:2], config.mamba_heads, config.mamba_head_dim)
+        return x.transpose(1, 2), B.view(groups).transpose(1, 2), C.view(groups).transpose(1, 2)
 
 
-def build(config: HybridConfig, layer: int, weights: Weights) -> Mamba:
+def build(config: HybridConfig, arithmetic: Arithmetic, layer: int, weights: Weights) -> Mamba:
     return Mamba(
         config=config,
+        arithmetic=arithmetic,
         layer=layer,
         in_proj=weights.linear("in_proj"),
         conv_weight=weights.tensor("conv1d.weight"),

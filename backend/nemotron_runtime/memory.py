@@ -1,11 +1,14 @@
-"""Hold what running sequences remember: Mamba states in slots, keys and values in pages."""
+"""Hold what running sequences remember: Mamba states with their tails in slots, keys and values in pages."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import ATTENTION, MAMBA, HybridConfig
 from nemotron_runtime.config import DTYPES, RuntimeConfig
-from nemotron_runtime.request import Lease
+from nemotron_runtime.ring import Ring
+from nemotron_runtime.tails import RING
 
 NOBODYS_PAGE = 0
 """The page that fills the unused end of every table; it is never written, so it stays zero."""
@@ -14,33 +17,77 @@ NOBODYS_PAGE = 0
 class Memory:
     """The tensors behind both pools.
 
-    taps: (slot, layer, conv_kernel-1, channel), states: (slot, layer, h, p, n) in FP32; one slot is contiguous.
-    keys, values: (layer, page, token, kv head, head dim). tables: (slot, page of a sequence) → page.
+    Rings are stacked by layer, then slot. keys, values: (layer, page, token, kv head, head dim).
     """
 
     def __init__(self, model: HybridConfig, runtime: RuntimeConfig) -> None:
-        dtype, slots = DTYPES[runtime.dtype], runtime.max_batch
-        mambas, attentions = model.blocks(MAMBA), model.blocks(ATTENTION)
-        pages = (attentions, runtime.pages + 1, runtime.page_tokens, model.kv_heads, model.head_dim)
-        self.taps = torch.zeros(slots, mambas, model.conv_kernel - 1, model.conv_dim, dtype=dtype)
-        self.states = torch.zeros(slots, mambas, model.mamba_heads, model.mamba_head_dim, model.state_size)
+        dtype, shape = DTYPES[runtime.dtype], (model.blocks(MAMBA), runtime.slots)
+        h, g = model.mamba_heads, model.groups
+        self._stacks = Ring(
+            states=torch.zeros(*shape, h, model.mamba_head_dim, model.state_size),
+            before=torch.zeros(*shape, h, dtype=torch.float64),
+            taps=torch.zeros(*shape, RING, model.conv_dim, dtype=dtype),
+            xs=torch.zeros(*shape, h, RING, model.mamba_head_dim, dtype=dtype),
+            Bs=torch.zeros(*shape, g, RING, model.state_size, dtype=dtype),
+            sums=torch.zeros(*shape, h, RING, dtype=torch.float64),
+            keys=torch.full((*shape, h, RING), torch.inf, dtype=torch.float64),
+        )
+        self.rings = tuple(Ring(*(stack[layer] for stack in self.stacks)) for layer in range(shape[0]))
+        pages = (model.blocks(ATTENTION), runtime.pages + 1, runtime.page_tokens, model.kv_heads, model.head_dim)
         self.keys = torch.zeros(pages, dtype=dtype)
         self.values = torch.zeros(pages, dtype=dtype)
-        self.tables = torch.full((slots, runtime.pages_for(runtime.max_sequence_tokens)), NOBODYS_PAGE)
 
-    def clear(self, lease: Lease) -> None:
-        """Make the lease an empty sequence.
+    @property
+    def slot_bytes(self) -> int:
+        return sum(stack.nbytes for stack in self.stacks) // self._stacks.states.shape[1]
 
-        A zeroed slot is one. Pages are zeroed because attention multiplies what it masks by zero: a NaN left there by
-        an earlier holder would survive that.
-        """
-        pages = torch.tensor(lease.pages, dtype=torch.long)
-        self.taps[lease.slot].zero_()
-        self.states[lease.slot].zero_()
-        self.keys[:, pages] = 0
-        self.values[:, pages] = 0
-        self.tables[lease.slot].fill_(NOBODYS_PAGE)
-        self.tables[lease.slot, : len(pages)] = pages
+    @property
+    def page_bytes(self) -> int:
+        return 2 * self.keys[:, 0].nbytes
+
+    @property
+    def stacks(self) -> tuple[Tensor, ...]:
+        """Everything that slots hold: tensors (layer, slot, …)."""
+        stacks = self._stacks
+        return stacks.states, stacks.before, stacks.taps, stacks.xs, stacks.Bs, stacks.sums, stacks.keys
+
+    @property
+    def page_tokens(self) -> int:
+        return int(self.keys.shape[2])
+
+    def clear_slot(self, slot: int) -> None:
+        """Make the slot an empty sequence: zeros, and no token in the ring."""
+        for stack in self.stacks:
+            stack[:, slot] = 0
+        self._stacks.keys[:, slot] = torch.inf
+
+    def clear_pages(self, pages: Sequence[int]) -> None:
+        """Zero pages: attention multiplies what it masks by zero, and an earlier holder's NaN would survive that."""
+        index = torch.tensor(pages, dtype=torch.long)
+        self.keys[:, index] = 0
+        self.values[:, index] = 0
+
+    def copy_slot(self, source: int, target: int) -> None:
+        for stack in self.stacks:
+            stack[:, target] = stack[:, source]
+
+    def copy_page(self, source: int, target: int) -> None:
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+    def read(self, slot: int, pages: Sequence[int]) -> tuple[Tensor, ...]:
+        """A copy of all that a slot and pages hold."""
+        index = torch.tensor(pages, dtype=torch.long)
+        return (*(stack[:, slot].clone() for stack in self.stacks), self.keys[:, index], self.values[:, index])
+
+    def write(self, slot: int, pages: Sequence[int], content: tuple[Tensor, ...]) -> None:
+        """Put back what `read` gave, into the first of the pages."""
+        *of_slot, keys, values = content
+        index = torch.tensor(pages[: keys.shape[1]], dtype=torch.long)
+        for stack, part in zip(self.stacks, of_slot, strict=True):
+            stack[:, slot] = part
+        self.keys[:, index] = keys
+        self.values[:, index] = values
 
     def write_kv(self, layer: int, cells: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values (t, kv head, head dim) at `cells` (t): page · page size + place in the page."""

@@ -9,9 +9,10 @@ from torch import Tensor
 from nemotron_api.hybrid_config import ATTENTION, MAMBA, MLP, MOE, HybridConfig
 from nemotron_kernels.rms_norm import rms_norm
 from nemotron_runtime import attention, experts, mamba
+from nemotron_runtime.arithmetic import FAST, Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
-from nemotron_runtime.weights import Weights
+from nemotron_runtime.weights import Linear, Weights
 
 Mixer = Callable[[Tensor, Batch, Memory], Tensor]
 
@@ -30,7 +31,7 @@ class Model:
     embeddings: Tensor
     blocks: tuple[Block, ...]
     final_norm: Tensor
-    head: Tensor
+    head: Linear
 
     def __call__(self, batch: Batch, memory: Memory) -> Tensor:
         """FP32 logits (rows that yield, vocabulary). Advances the memory of every sequence in the batch."""
@@ -38,33 +39,33 @@ class Model:
         for block in self.blocks:
             h = h + block.mixer(rms_norm(h, block.norm, self.norm_eps), batch, memory)
         h = rms_norm(h.index_select(0, batch.yields), self.final_norm, self.norm_eps)
-        return F.linear(h, self.head).float()
+        return self.head(h).float()
 
 
-def build(config: HybridConfig, tensors: Mapping[str, Tensor]) -> Model:
+def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arithmetic = FAST) -> Model:
     """The network of a packed engine's tensors."""
-    weights = Weights(tensors)
+    weights = Weights(tensors, arithmetic.linear)
     return Model(
         norm_eps=config.norm_eps,
         embeddings=weights.tensor("embeddings.weight"),
-        blocks=tuple(_block(config, index, weights) for index in range(len(config.pattern))),
+        blocks=tuple(_block(config, arithmetic, index, weights) for index in range(len(config.pattern))),
         final_norm=weights.tensor("norm_f.weight"),
-        head=weights.tensor("lm_head.weight"),
+        head=weights.linear("lm_head"),
     )
 
 
-def _block(config: HybridConfig, index: int, weights: Weights) -> Block:
+def _block(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Block:
     here = weights.under(f"layers.{index}")
-    return Block(here.tensor("norm.weight"), _mixer(config, index, here.under("mixer")))
+    return Block(here.tensor("norm.weight"), _mixer(config, arithmetic, index, here.under("mixer")))
 
 
-def _mixer(config: HybridConfig, index: int, weights: Weights) -> Mixer:
+def _mixer(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Mixer:
     kind = config.pattern[index]
     place = config.pattern[:index].count(kind)
     builders: dict[str, Callable[[], Mixer]] = {
-        MAMBA: lambda: mamba.build(config, place, weights),
-        ATTENTION: lambda: attention.build(config, place, weights),
-        MOE: lambda: experts.build_experts(config, weights),
+        MAMBA: lambda: mamba.build(config, arithmetic, place, weights),
+        ATTENTION: lambda: attention.build(config, arithmetic, place, weights),
+        MOE: lambda: experts.build_experts(config, arithmetic, weights),
         MLP: lambda: experts.build_mlp(weights),
     }
     return builders[kind]()

@@ -1,15 +1,16 @@
 """Lend out numbered units, state slots and KV pages, and know how many are left."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 
 class Pool:
-    """Units `first` … `first + total - 1`; each is lent to one holder at a time, lowest number first."""
+    """Units `first` … `first + total - 1`, lowest free number first; a unit is free when nobody holds it any more."""
 
     def __init__(self, total: int, *, first: int = 0) -> None:
         self.total = total
         self._free = list(range(first + total - 1, first - 1, -1))
-        self._lent: set[int] = set()
+        self._holders: Counter[int] = Counter()
 
     @property
     def free(self) -> int:
@@ -17,18 +18,32 @@ class Pool:
 
     @property
     def used(self) -> int:
-        return len(self._lent)
+        return self.total - len(self._free)
 
-    def take(self, count: int) -> tuple[int, ...]:
-        """Lend `count` units; the caller asked `free` first."""
+    def holders(self, unit: int) -> int:
+        return self._holders[unit]
+
+    def take(self, count: int) -> list[int]:
+        """Lend `count` free units; the caller asked `free` first."""
         if count > self.free:
             raise ValueError(f"asked for {count} units, but only {self.free} of {self.total} are free")
-        taken = tuple(self._free.pop() for _ in range(count))
-        self._lent.update(taken)
+        taken = [self._free.pop() for _ in range(count)]
+        self._holders.update(taken)
         return taken
 
-    def give_back(self, units: Iterable[int]) -> None:
-        """Return lent units; giving back what is not lent is a bug of the caller's."""
+    def share(self, units: Iterable[int]) -> None:
+        """Lend units that are held already to one more holder."""
         for unit in units:
-            self._lent.remove(unit)
-            self._free.append(unit)
+            if not self._holders[unit]:
+                raise ValueError(f"unit {unit} is free: nobody can share it")
+            self._holders[unit] += 1
+
+    def give_back(self, units: Iterable[int]) -> None:
+        """Return units for one holder; giving back what is not lent is a bug of the caller's."""
+        for unit in units:
+            if not self._holders[unit]:
+                raise ValueError(f"unit {unit} is not lent")
+            self._holders[unit] -= 1
+            if not self._holders[unit]:
+                del self._holders[unit]
+                self._free.append(unit)

@@ -1,16 +1,31 @@
 """One prompt on its way to becoming text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from nemotron_runtime.types import FinishReason, SamplingParams, Sink
+from nemotron_runtime.types import DEFAULT_TERMS, FinishReason, SamplingParams, Sink, Terms
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
-    """What a running request holds: one state slot, and pages for every token it may ever have."""
+    """What a running request holds: one state slot, and pages for the tokens it has so far."""
 
     slot: int
-    pages: tuple[int, ...]
+    pages: list[int]
+    anchor: int = 0
+    """The tokens that the slot's state holds; those after them are in its ring."""
+    written: int = 0
+    """Where the tokens end that were ever written, wrong drafts among them."""
+
+
+@dataclass(slots=True)
+class Parked:
+    """A session outside the pools, until it gets a place again."""
+
+    anchor: int
+    written: int
+    content: Any = None
+    """What its slot and pages held, in whatever form the executor keeps it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +39,16 @@ class Request:
     ends: frozenset[int]
     """Tokens that end the text."""
     sink: Sink
+    terms: Terms = DEFAULT_TERMS
     computed: int = 0
     lease: Lease | None = None
+    drafts: tuple[int, ...] = ()
+    """Guesses at the tokens after the newest one, to be computed with it."""
+    stops: list[int] = field(default_factory=list)
+    """Where a state will be kept, in falling order: no slice goes beyond the next of them."""
+    chain: list[int] = field(default_factory=list)
+    """The hashes of its blocks of tokens, as far as anybody asked."""
+    parked: Parked | None = None
 
     @property
     def pending(self) -> int:
@@ -39,19 +62,18 @@ class Request:
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why the newest token is the last one, if it is."""
-        if self.generated and self.tokens[-1] in self.ends:
+        return self.finishes_with(0, self.tokens[-1]) if self.generated else None
+
+    def finishes_with(self, more: int, token: int) -> FinishReason | None:
+        """Why `token` would be the last one, if it would be, after `more` more tokens were generated, it the last."""
+        if token in self.ends:
             return "stop"
-        return "length" if self.generated == self.sampling.max_tokens else None
+        return "length" if self.generated + more >= self.sampling.max_tokens else None
 
     @property
     def backlog(self) -> int:
-        """Prompt tokens still to be computed."""
-        return max(0, self.prompt_tokens - self.computed)
-
-    @property
-    def most_tokens(self) -> int:
-        """The tokens it has at its end, if nothing ends it early."""
-        return self.prompt_tokens + self.sampling.max_tokens
+        """Tokens to be computed before the next one can be generated, beside the newest."""
+        return max(0, self.pending - 1) if self.generated else self.pending
 
     @property
     def held(self) -> Lease:

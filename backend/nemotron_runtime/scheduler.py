@@ -1,17 +1,22 @@
-"""Decide what the next step computes: every decode, then prompt chunks beside them."""
+"""Decide what the next step computes: every decode, then prompt chunks beside them, within slots and pages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nemotron_runtime.request import Request
+from nemotron_runtime.request import Lease, Request
+from nemotron_runtime.tails import WINDOW, next_anchor
 
 
 @dataclass(frozen=True, slots=True)
-class Free:
-    """What the two pools can still lend."""
+class Pools:
+    """What can still be lent, what only kept prefixes hold counted in."""
 
     slots: int
     pages: int
+    spared_pages: int
+    """Pages beside these that only prefixes hold which candidates want: for sequences that run already."""
+    freed_pages: Callable[[Request], int]
+    """At least how many pages a running request frees when it gives up its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,52 +26,168 @@ class Budget:
     prefill_tokens: int
     """Prompt tokens beside the decodes: how long streams may be held up."""
     page_tokens: int
+    running: int
+    """Sequences that run at the same time."""
 
-    def pages(self, request: Request) -> int:
-        """Pages a request needs for every token it may have, so that a running one never waits or is evicted."""
-        return -(-request.most_tokens // self.page_tokens)
+    def pages(self, tokens: int) -> int:
+        """Pages that hold this many tokens."""
+        return -(-tokens // self.page_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A waiting request, with what a kept prefix saves it: `reused` tokens, in pages of which `shared` are shared."""
+
+    request: Request
+    reused: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The next `tokens` tokens of one request, from position `start`."""
+    """The next `tokens` tokens of one request, from position `start`; the last of them are its drafts."""
 
     request: Request
     start: int
     tokens: int
     is_last: bool
     """Whether nothing is pending after it, so that it yields a new token."""
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.tokens
+
+    @property
+    def confirmed(self) -> int:
+        """How many of the tokens are no drafts."""
+        return self.tokens - len(self.drafts)
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.request.tokens[self.start : self.start + self.confirmed], *self.drafts]
+
+    @property
+    def lease(self) -> Lease:
+        return self.request.held
+
+    @property
+    def next_anchor(self) -> int:
+        """Where the slice moves its sequence's anchor."""
+        return next_anchor(self.lease.anchor, self.start, self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Requests to admit, then slices to compute; single tokens come first."""
+    """Requests that lose their place, requests that get one, then what is computed; slices with few tokens first."""
 
-    admitted: tuple[Request, ...]
+    preempted: tuple[Request, ...]
+    admitted: tuple[Candidate, ...]
     slices: tuple[Slice, ...]
 
 
-def schedule(waiting: Iterable[Request], running: Sequence[Request], free: Free, budget: Budget) -> Step:
-    """The next step. First come, first served: a request that does not fit holds back those behind it."""
-    decodes = [request for request in running if request.pending == 1]
-    slices = [_slice(request, 1) for request in decodes]
-    left = budget.prefill_tokens
-    for request in running:
-        if request.pending > 1 and left > 0:
-            slices.append(_slice(request, min(request.pending, left)))
-            left -= slices[-1].tokens
+def rank(request: Request, served: float) -> tuple[float, ...]:
+    """The order in which requests are served: priority, then who had least so far, then the deadline, then arrival."""
+    deadline = request.terms.deadline
+    return (-request.terms.priority, served, float("inf") if deadline is None else deadline, request.id)
 
-    admitted = []
-    slots, pages = free.slots, free.pages
-    for request in waiting:
-        if left < 1 or slots < 1 or pages < budget.pages(request):
+
+def schedule(waiting: Iterable[Candidate], running: Sequence[Request], pools: Pools, budget: Budget) -> Step:
+    """The next step. `waiting` in the order of service, `running` in the order of admission.
+
+    Pages are lent as sequences grow. When they run out, and when a request of higher priority finds no place, the
+    running request that ranks last gives up its own; a sequence that is alone always fits. A candidate that does not
+    fit holds back those behind it.
+    """
+    plan = _Plan(running, pools, budget)
+    for request in sorted(running, key=_standing):
+        plan.go_on(request)
+    for candidate in waiting:
+        if not plan.admit(candidate):
             break
-        admitted.append(request)
-        slots, pages = slots - 1, pages - budget.pages(request)
-        slices.append(_slice(request, min(request.pending, left)))
-        left -= slices[-1].tokens
-    return Step(tuple(admitted), tuple(sorted(slices, key=lambda piece: piece.tokens > 1)))
+    slices = sorted(plan.slices.values(), key=_order)
+    return Step(tuple(plan.preempted), tuple(plan.admitted), tuple(slices))
 
 
-def _slice(request: Request, tokens: int) -> Slice:
-    return Slice(request, request.computed, tokens, is_last=tokens == request.pending)
+class _Plan:
+    """A step in the making."""
+
+    def __init__(self, running: Sequence[Request], pools: Pools, budget: Budget) -> None:
+        self._staying = sorted(running, key=_standing)
+        self._pools, self._budget = pools, budget
+        self._slots, self._pages, self._left = pools.slots, pools.pages, budget.prefill_tokens
+        self._taken: dict[int, int] = {}
+        self.slices: dict[int, Slice] = {}
+        self.preempted: list[Request] = []
+        self.admitted: list[Candidate] = []
+
+    def go_on(self, request: Request) -> None:
+        """Give a running request its slice, and the pages for it."""
+        piece = None if request in self.preempted else _slice(request, request.computed, self._left)
+        if piece is None:
+            return
+        needed = max(0, self._budget.pages(piece.stop) - len(request.held.pages))
+        while needed > self._pages + self._pools.spared_pages:
+            self._preempt(self._staying[-1])
+            if request in self.preempted:
+                return
+        self._take(piece, needed)
+
+    def admit(self, candidate: Candidate) -> bool:
+        """Give a waiting request a place, if there is one; those of lower priority make room."""
+        request = candidate.request
+        needed = self._budget.pages(len(request.tokens)) - candidate.shared
+        while not self._has_room(needed):
+            last = self._staying[-1] if self._staying else None
+            if last is None or last.lease is None or last.terms.priority >= request.terms.priority:
+                return False
+            self._preempt(last)
+        piece = _slice(request, candidate.reused, self._left)
+        if piece is None:
+            return False
+        self._slots -= 1
+        self.admitted.append(candidate)
+        self._staying.append(request)
+        self._take(piece, needed)
+        return True
+
+    def _has_room(self, pages: int) -> bool:
+        """Whether one more fits, and every other may still grow by a page, so that it is not taken out at once."""
+        margin = len(self._staying)
+        return self._slots > 0 and margin < self._budget.running and self._pages >= pages + margin
+
+    def _preempt(self, request: Request) -> None:
+        self._staying.remove(request)
+        self.preempted.append(request)
+        self._slots += 1
+        self._pages += self._pools.freed_pages(request) + self._taken.pop(request.id, 0)
+        piece = self.slices.pop(request.id, None)
+        if piece and request.pending > 1:
+            self._left += piece.tokens
+
+    def _take(self, piece: Slice, pages: int) -> None:
+        self._pages -= pages
+        self._taken[piece.request.id] = pages
+        self.slices[piece.request.id] = piece
+        if piece.request.pending > 1:
+            self._left -= piece.tokens
+
+
+def _slice(request: Request, start: int, left: int) -> Slice | None:
+    """What a request computes from `start`, when `left` prompt tokens fit into the step; nothing when none fit."""
+    pending = len(request.tokens) - start
+    if pending == 1:
+        drafts = request.drafts[: WINDOW - 1]
+        return Slice(request, start, 1 + len(drafts), is_last=True, drafts=drafts)
+    tokens = min(pending, left, *(stop - start for stop in request.stops[-1:]))
+    return Slice(request, start, tokens, is_last=tokens == pending) if tokens > 0 else None
+
+
+def _standing(request: Request) -> tuple[int, int]:
+    """Who keeps what it has: the higher priority, then who came first."""
+    return (-request.terms.priority, request.id)
+
+
+def _order(piece: Slice) -> tuple[int, float]:
+    lease = piece.request.lease
+    return (piece.tokens, lease.slot if lease else float("inf"))

@@ -1,9 +1,8 @@
 """Find a layer's tensors by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -12,10 +11,11 @@ class Linear:
     """x: (t, inputs) → (t, outputs), in the weight's dtype."""
 
     weight: Tensor
-    bias: Tensor | None = None
+    bias: Tensor | None
+    product: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return self.product(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,11 @@ class Weights:
     """The tensors whose names begin with `prefix`."""
 
     tensors: Mapping[str, Tensor]
+    product: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     prefix: str = ""
 
     def under(self, prefix: str) -> "Weights":
-        return Weights(self.tensors, f"{self.prefix}{prefix}.")
+        return Weights(self.tensors, self.product, f"{self.prefix}{prefix}.")
 
     def tensor(self, name: str) -> Tensor:
         return self.tensors[self.prefix + name]
@@ -35,4 +36,4 @@ class Weights:
         return self.tensors.get(self.prefix + name)
 
     def linear(self, name: str) -> Linear:
-        return Linear(self.tensor(f"{name}.weight"), self.maybe(f"{name}.bias"))
+        return Linear(self.tensor(f"{name}.weight"), self.maybe(f"{name}.bias"), self.product)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -11,9 +11,10 @@ from nemotron_api.errors import Overloaded, ShuttingDown
 from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import HybridEngine, SamplingParams, pack
 from nemotron_runtime.config import load_config
+from nemotron_runtime.engine import open_ledger
 from nemotron_runtime.executor import open_executor
-from nemotron_runtime.request import Lease
-from nemotron_runtime.scheduler import Step
+from nemotron_runtime.moves import Move
+from nemotron_runtime.scheduler import Slice
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.streams import PATIENCE_SECONDS
 
@@ -39,13 +40,13 @@ class Gate:
     def enter(self) -> None:
         self.executor.enter()
 
-    def admit(self, lease: Lease) -> None:
-        self.executor.admit(lease)
+    def move(self, moves: Sequence[Move]) -> None:
+        self.executor.move(moves)
 
-    def run(self, step: Step) -> Tensor:
+    def run(self, slices: Sequence[Slice]) -> Tensor:
         self.entered.set()
         assert self.open.wait(PATIENCE_SECONDS)
-        return self.instead(self.executor.run(step))
+        return self.instead(self.executor.run(slices))
 
     def close_after(self, logits: Tensor) -> Tensor:
         """One step, then no more until the test opens the gate again."""
@@ -54,8 +55,9 @@ class Gate:
 
     def an_engine(self, max_waiting: int) -> HybridEngine:
         """An engine whose steps go through this gate."""
-        vocabulary = read_config(self.directory).vocab_size
-        return HybridEngine(self, load_config(self.directory), vocab_size=vocabulary, max_waiting=max_waiting)
+        config, runtime = read_config(self.directory), load_config(self.directory)
+        ledger = open_ledger(config, runtime)
+        return HybridEngine(self, ledger, runtime, vocab_size=config.vocab_size, max_waiting=max_waiting)
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -4,7 +4,8 @@ import queue
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nemotron_runtime import Engine, SamplingParams, TokenEvent
+from nemotron_runtime import Engine, SamplingParams, Terms, TokenEvent
+from nemotron_runtime.types import DEFAULT_TERMS
 
 PATIENCE_SECONDS = 120
 
@@ -34,9 +35,9 @@ class Stream:
         return [event.token for event in self.events if event.token is not None]
 
 
-def start(engine: Engine, prompt: Sequence[int], sampling: SamplingParams) -> Stream:
+def start(engine: Engine, prompt: Sequence[int], sampling: SamplingParams, terms: Terms = DEFAULT_TERMS) -> Stream:
     stream = Stream()
-    stream.id = engine.submit(prompt, sampling, stream.arriving.put)
+    stream.id = engine.submit(prompt, sampling, stream.arriving.put, terms=terms)
     return stream
 
 

@@ -1,33 +1,26 @@
 """Convolve each channel with its own k taps, then SiLU: y_i = silu(bias + Σ_j weight_j · x_(i-k+1+j)).
 
-The k-1 inputs before the first token are the sequence's `taps`; zeros stand for an empty sequence.
 Source: Mamba-2 paper §7; `causal_conv1d_ref` of Dao-AILab/causal-conv1d has the same semantics.
 """
 
-import torch
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor) -> tuple[Tensor, Tensor]:
-    """x: (l, c), weight: (c, k), bias: (c), taps: (k-1, c) → y: (l, c) and the next taps.
+def causal_conv1d(
+    window: Tensor, weight: Tensor, bias: Tensor | None, silu: Callable[[Tensor], Tensor] = F.silu
+) -> Tensor:
+    """window: (…, k-1+l, c), the l inputs after the k-1 before them; weight: (c, k), bias: (c) → (…, l, c).
 
-    Sums in FP32 and returns x's dtype.
+    Zeros stand for what is before a sequence's first token. Sums in FP32, oldest tap first whatever l is, and returns
+    the window's dtype.
     """
-    length, k = x.shape[0], weight.shape[1]
-    window = torch.cat([taps.to(x.dtype), x])
-    y = _bias(bias, x)
-    for j in range(k):
-        y = y + window[j : j + length].float() * weight[:, j].float()
-    return F.silu(y).to(x.dtype), window[length:]
-
-
-def causal_conv1d_step(x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for one token of each of b sequences. x: (b, c), taps: (b, k-1, c) → y: (b, c) and the next taps."""
-    window = torch.cat([taps.to(x.dtype), x[:, None]], dim=1)
-    y = _bias(bias, x) + (window.float() * weight.T.float()).sum(1)
-    return F.silu(y).to(x.dtype), window[:, 1:]
-
-
-def _bias(bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.zeros(x.shape[-1], device=x.device) if bias is None else bias.float()
+    k = weight.shape[1]
+    length = window.shape[-2] - k + 1
+    taps = weight.float().unbind(1)
+    y = window[..., :length, :].float() * taps[0]
+    for j in range(1, k):
+        y = y.addcmul(window[..., j : j + length, :].float(), taps[j])
+    return silu(y if bias is None else y + bias.float()).to(window.dtype)

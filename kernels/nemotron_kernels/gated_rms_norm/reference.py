@@ -4,12 +4,16 @@ Source: `RMSNormGated` of state-spaces/mamba with norm_before_gate=False. The we
 unlike the block norm.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor, *, groups: int, eps: float) -> Tensor:
+def gated_rms_norm(
+    y: Tensor, z: Tensor, weight: Tensor, *, groups: int, eps: float, silu: Callable[[Tensor], Tensor] = F.silu
+) -> Tensor:
     """y: (…, c) in any dtype, z: (…, c) the gate, weight: (c) → (…, c) in the gate's dtype."""
-    gated = (y.float() * F.silu(z.float())).view(*y.shape[:-1], groups, -1)
+    gated = (y.float() * silu(z.float())).view(*y.shape[:-1], groups, -1)
     scaled = gated * (gated.square().mean(-1, keepdim=True) + eps).rsqrt()
     return weight.to(z.dtype) * scaled.view(y.shape).to(z.dtype)

@@ -1,6 +1,10 @@
-"""Grouped-query attention over keys and values that live in pages."""
+"""Grouped-query attention over keys and values that live in pages.
 
-from nemotron_kernels.paged_attention.gather import attend_one_each, attend_span
+Letters of this folder: q query heads, k key/value heads, d head dim, s tokens of a page, m queries of a sequence.
+"""
+
+from nemotron_kernels.paged_attention.gather import attend_span, attend_window
 from nemotron_kernels.paged_attention.reference import paged_attention
+from nemotron_kernels.paged_attention.splits import attend_in_splits
 
-__all__ = ["attend_one_each", "attend_span", "paged_attention"]
+__all__ = ["attend_in_splits", "attend_span", "attend_window", "paged_attention"]

@@ -1,23 +1,24 @@
-"""Gather the pages, then call torch's fused attention.
-
-Letters of this folder: q query heads, k key/value heads, d head dim, s tokens of a page.
-"""
+"""Gather the pages, then call torch's fused attention."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def attend_one_each(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths: Tensor) -> Tensor:
-    """One query of each of b sequences, after its own key was written: a decode step.
+def attend_window(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor) -> Tensor:
+    """m queries of each of b sequences, after their own keys were written: a decode step, with drafts or without.
 
-    queries: (b, q, d), keys, values: (pages, s, k, d), tables: (b, n), lengths: (b) tokens with the query's own.
-    Returns (b, q, d). Pages beyond a sequence's length may be anyone's but must hold finite numbers.
+    queries: (b, m, q, d), keys, values: (pages, s, k, d), tables: (b, n), positions: (b, m) in the sequence.
+    Returns (b, m, q, d). Pages beyond a sequence's length may be anyone's but must hold finite numbers.
     """
-    k, v = _gather(keys, tables), _gather(values, tables)
-    seen = torch.arange(k.shape[2], device=k.device) < lengths[:, None]
-    grouped = queries.view(queries.shape[0], k.shape[1], -1, queries.shape[-1])
-    return F.scaled_dot_product_attention(grouped, k, v, attn_mask=seen[:, None, None]).flatten(1, 2)
+    b, m, q, d = queries.shape
+    k, v = _gather(keys, tables, queries.dtype), _gather(values, tables, queries.dtype)
+    seen = torch.arange(k.shape[2], device=k.device) <= positions[..., None]
+    # The queries that share a key head stand below each other: (b, k, q/k · m, d).
+    grouped = queries.view(b, m, k.shape[1], -1, d).permute(0, 2, 3, 1, 4).reshape(b, k.shape[1], -1, d)
+    mask = seen[:, None, None].expand(-1, -1, q // k.shape[1], -1, -1).flatten(2, 3)
+    out = F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask)
+    return out.view(b, k.shape[1], -1, m, d).permute(0, 3, 1, 2, 4).reshape(b, m, q, d)
 
 
 def attend_span(queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, start: int) -> Tensor:
@@ -26,14 +27,14 @@ def attend_span(queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, st
     queries: (l, q, d), keys, values: (pages, s, k, d), table: (n) → (l, q, d).
     """
     stop = start + queries.shape[0]
-    k, v = (_gather(pages, table[None])[:, :, :stop] for pages in (keys, values))
+    k, v = (_gather(pages, table[None], queries.dtype)[:, :, :stop] for pages in (keys, values))
     positions = torch.arange(stop, device=k.device)
     seen = positions[None] <= positions[start:, None]
     out = F.scaled_dot_product_attention(queries.transpose(0, 1)[None], k, v, attn_mask=seen, enable_gqa=True)
     return out[0].transpose(0, 1)
 
 
-def _gather(pages: Tensor, tables: Tensor) -> Tensor:
+def _gather(pages: Tensor, tables: Tensor, dtype: torch.dtype) -> Tensor:
     """pages: (pages, s, k, d), tables: (b, n) → (b, k, n·s, d)."""
-    rows = pages.index_select(0, tables.flatten())
+    rows = pages.index_select(0, tables.flatten()).to(dtype)
     return rows.view(tables.shape[0], -1, *pages.shape[2:]).transpose(1, 2)

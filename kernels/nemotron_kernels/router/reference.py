@@ -3,6 +3,8 @@
 Source: DeepSeek-V3 (arXiv 2412.19437) §2.1.2, without auxiliary loss. Everything is FP32; ties go to the lower index.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,9 +20,11 @@ def router(
     top_groups: int,
     scale: float,
     normalize: bool,
+    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear,
+    sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> tuple[Tensor, Tensor]:
     """x: (t, d), weight: (e, d), bias: (e) → expert ids (t, k), ascending, and their FP32 weights (t, k)."""
-    scores = F.linear(x.float(), weight.float()).sigmoid()
+    scores = sigmoid(linear(x.float(), weight.float(), None))
     choice = scores + bias.float()
     if top_groups < groups:
         choice = choice.masked_fill(_outside_best_groups(choice, groups, top_groups), -torch.inf)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from nemotron_runtime.threads import choose_threads, read_quota, usable_cores
+from nemotron_runtime.process import choose_threads, read_quota, usable_cores
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,120 @@
+"""Choose how to compute: as is fastest, or so that a token's bits are the same in any company (tier E1)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemotron_kernels.activation import sigmoid, silu, softplus
+from nemotron_kernels.linear import linear_in_tiles
+from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window
+from nemotron_kernels.ssd import ssd_scan, ssd_window
+from nemotron_runtime.batch import Span, Window
+from nemotron_runtime.ring import Ring, Tail
+from nemotron_runtime.tails import BLOCK, RING
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """The operations whose bits may depend on what else is computed; all others are row by row.
+
+    Either their sums are ordered by shape, or, of the functions, the end of a tensor is computed in another way.
+    """
+
+    linear: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """x: (t, inputs), weight: (outputs, inputs), bias → (t, outputs)."""
+    window: Callable[[Ring, Window, Tensor, Tensor], Tensor]
+    """The recurrence of a window whose tokens are in the ring; C: (b, g, q, n), L: (b, h, q) → (b, h, q, p)."""
+    scan: Callable[[Tensor, Tensor, Tail, Tensor, int, int], tuple[Tensor, Tensor]]
+    """The recurrence of one sequence: the state at its anchor and L before it, the tokens since, C for each, `cut`, and
+    the model's chunk size → y (1, h, l, p) and the state after the first `cut` tokens."""
+    attend_window: Callable[[Tensor, Tensor, Tensor, Window], Tensor]
+    """queries: (b · q, heads, d), keys, values: (pages, s, k, d) → as queries."""
+    attend_span: Callable[[Tensor, Tensor, Tensor, Span], Tensor]
+    """The same for (l, heads, d)."""
+    silu: Callable[[Tensor], Tensor]
+    softplus: Callable[[Tensor], Tensor]
+    sigmoid: Callable[[Tensor], Tensor]
+
+
+def _window(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
+    slots = window.slots
+    rings = (ring.states[slots], ring.before[slots], ring.xs[slots], ring.Bs[slots], ring.keys[slots])
+    return ssd_window(*rings, C, sums, window.hidden)
+
+
+def _window_in_blocks(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
+    """The blocks since the anchor, whatever of them is new; tokens after the ones asked for change nothing."""
+    slots, b = window.slots, len(window.positions)
+    place = (window.anchors[:, None] + torch.arange(RING)) % RING
+    rows = torch.arange(b)[:, None]
+    x, B = (part[slots].transpose(1, 2)[rows, place].transpose(1, 2) for part in (ring.xs, ring.Bs))
+    logs = [part[slots].transpose(1, 2)[rows, place].transpose(1, 2) for part in (ring.sums, ring.keys)]
+    asked = window.positions - window.anchors[:, None]
+    padded = torch.zeros(b, RING, C.shape[1], C.shape[3], dtype=C.dtype)
+    padded[rows, asked] = C.transpose(1, 2)
+    y, _ = ssd_scan(ring.states[slots], ring.before[slots], x, B, padded.transpose(1, 2), *logs, chunk=BLOCK)
+    return y.transpose(1, 2)[rows, asked].transpose(1, 2)
+
+
+def _scan(state: Tensor, before: Tensor, tokens: Tail, C: Tensor, cut: int, chunk: int) -> tuple[Tensor, Tensor]:
+    outputs = []
+    if cut:
+        first = (
+            tokens.x[:, :, :cut],
+            tokens.B[:, :, :cut],
+            C[:, :, :cut],
+            tokens.sums[..., :cut],
+            tokens.keys[..., :cut],
+        )
+        y, state = ssd_scan(state, before, *first, chunk=chunk)
+        outputs, before = [y], tokens.sums[..., cut - 1]
+    if (rest := tokens.since(cut)).x.shape[2]:
+        outputs.append(ssd_scan(state, before, rest.x, rest.B, C[:, :, cut:], rest.sums, rest.keys, chunk=chunk)[0])
+    return torch.cat(outputs, dim=2), state
+
+
+def _scan_in_blocks(
+    state: Tensor, before: Tensor, tokens: Tail, C: Tensor, cut: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """The same in whole blocks, whatever `chunk`; what fills the last one comes after every token."""
+    length, fill = C.shape[2], -C.shape[2] % BLOCK
+    x, B, C = (F.pad(each, (0, 0, 0, fill)) for each in (tokens.x, tokens.B, C))
+    sums = torch.cat([tokens.sums, tokens.sums[..., -1:].expand(-1, -1, fill)], -1)
+    whole = Tail(x, B, sums, F.pad(tokens.keys, (0, fill), value=torch.inf))
+    y, state = _scan(state, before, whole, C, cut, BLOCK)
+    return y[:, :, :length], state
+
+
+def _attend_window(queries: Tensor, keys: Tensor, values: Tensor, window: Window) -> Tensor:
+    shaped = queries.view(*window.positions.shape, *queries.shape[1:])
+    return attend_window(shaped, keys, values, window.tables, window.positions).flatten(0, 1)
+
+
+def _attend_window_in_splits(queries: Tensor, keys: Tensor, values: Tensor, window: Window) -> Tensor:
+    tables = window.tables.repeat_interleave(window.count, dim=0)
+    return attend_in_splits(queries, keys, values, tables, window.positions.flatten())
+
+
+def _attend_span(queries: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
+    return attend_span(queries, keys, values, span.table, span.start)
+
+
+def _attend_span_in_splits(queries: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
+    tables = span.table.expand(len(queries), -1)
+    return attend_in_splits(queries, keys, values, tables, torch.arange(span.start, span.stop))
+
+
+FAST = Arithmetic(F.linear, _window, _scan, _attend_window, _attend_span, F.silu, F.softplus, torch.sigmoid)
+EXACT = Arithmetic(
+    linear_in_tiles,
+    _window_in_blocks,
+    _scan_in_blocks,
+    _attend_window_in_splits,
+    _attend_span_in_splits,
+    silu,
+    softplus,
+    sigmoid,
+)

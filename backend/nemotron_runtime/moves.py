@@ -1,0 +1,49 @@
+"""Name what has to happen to the memory, in order, for the books to be true."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemotron_runtime.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class ClearSlot:
+    """Make a slot an empty sequence."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPages:
+    pages: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CopySlot:
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPage:
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Copy a session from the slot and pages it loses to `request.parked`."""
+
+    request: Request
+    slot: int
+    pages: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Copy a parked session into the slot and the first of the pages it has now."""
+
+    request: Request
+
+
+Move = ClearSlot | ClearPages | CopySlot | CopyPage | Park | Resume

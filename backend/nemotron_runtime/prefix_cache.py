@@ -1,0 +1,132 @@
+"""Remember computed prefixes: which tokens, and the slot and pages that hold what is known after them.
+
+A state says all about a whole prefix and nothing about a part of it, so it is kept at chosen places: where prompts
+end, where an answer ends, and where conversations were seen to part. Any cut between its anchor and its end is one
+more prefix it serves (see `tails`). Which entry goes first when room is short: GreedyDual-Size (Cao and Irani, 1997)
+with the tokens saved per byte held, so that the clock moves on with what is thrown away.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from nemotron_runtime.tails import BLOCK, RING
+
+Chain = Sequence[int]
+"""One hash for each whole block of tokens and all before it; the first stands for no tokens at all."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A kept prefix; it holds its slot and pages until it is evicted."""
+
+    tokens: tuple[int, ...]
+    chain: Chain
+    slot: int
+    pages: tuple[int, ...]
+    anchor: int
+    written: int
+    value: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The longest usable part of an entry: its first `tokens` tokens."""
+
+    entry: Entry
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a prompt."""
+
+    hit: Hit | None
+    junction: int
+    """Where it parts from prompts seen before, in whole blocks, if no state is kept there yet; else 0."""
+
+
+def extend(chain: list[int], tokens: Sequence[int], salt: str) -> None:
+    """Add the hashes of the blocks of `tokens` that the chain does not reach yet; another salt gives others."""
+    if not chain:
+        chain.append(hash(salt))
+    for start in range((len(chain) - 1) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
+        chain.append(hash((chain[-1], *tokens[start : start + BLOCK])))
+
+
+class PrefixCache:
+    """The entries, found by the hash of the blocks before their anchors. It decides; whoever calls moves the memory."""
+
+    def __init__(self, slot_bytes: int, page_bytes: int) -> None:
+        self._slot_bytes = slot_bytes
+        self._page_bytes = page_bytes
+        self._count = 0
+        self._entries: dict[int, list[Entry]] = defaultdict(list)
+        self._blocks: Counter[int] = Counter()
+        self._clock = 0.0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (entry for entries in self._entries.values() for entry in entries)
+
+    def find(self, tokens: Sequence[int], chain: Chain) -> Found:
+        """What helps to compute `tokens`, of which at least the last one is computed in any case."""
+        best: Hit | None = None
+        for depth in range(len(chain) - 1, -1, -1):
+            for entry in self._entries.get(chain[depth], ()):
+                cut = _common(entry.tokens, tokens, entry.anchor)
+                if cut and (best is None or cut > best.tokens):
+                    best = Hit(entry, cut)
+            if best and best.tokens >= depth * BLOCK + RING:
+                break
+        known = next((depth for depth in range(len(chain) - 1, 0, -1) if chain[depth] in self._blocks), 0) * BLOCK
+        return Found(best, known if known > (best.tokens if best else 0) and known < len(tokens) else 0)
+
+    def add(self, entry: Entry) -> None:
+        self._count += 1
+        self._entries[entry.chain[entry.anchor // BLOCK]].append(entry)
+        self._blocks.update(entry.chain[1:])
+        self.touch(entry)
+
+    def touch(self, entry: Entry) -> None:
+        """Note that an entry was of use."""
+        entry.value = self.value(len(entry.tokens), len(entry.pages))
+
+    def value(self, tokens: int, pages: int) -> float:
+        """What an entry is worth if it is used now: tokens saved per mebibyte held, on top of the clock."""
+        return self._clock + tokens / (self._slot_bytes + pages * self._page_bytes + 1) * 2**20
+
+    def covers(self, tokens: Sequence[int], chain: Chain) -> bool:
+        """Whether an entry already ends just here."""
+        near = chain[-1 - RING // BLOCK :]
+        entries = (entry for block in near for entry in self._entries.get(block, ()))
+        return any(len(entry.tokens) == len(tokens) and entry.tokens == tuple(tokens) for entry in entries)
+
+    def cheapest(self, spared: Collection[Entry]) -> Entry | None:
+        """The entry that is missed least among those not spared."""
+        return min((entry for entry in self if entry not in spared), key=lambda entry: entry.value, default=None)
+
+    def remove(self, entry: Entry) -> None:
+        self._count -= 1
+        self._clock = max(self._clock, entry.value)
+        key = entry.chain[entry.anchor // BLOCK]
+        self._entries[key].remove(entry)
+        if not self._entries[key]:
+            del self._entries[key]
+        for block in entry.chain[1:]:
+            self._blocks[block] -= 1
+            if not self._blocks[block]:
+                del self._blocks[block]
+
+
+def _common(kept: Sequence[int], tokens: Sequence[int], anchor: int) -> int:
+    """How many first tokens agree, all but the last at most; 0 unless they reach the anchor."""
+    most = min(len(kept), len(tokens) - 1)
+    if most < anchor or tuple(tokens[:anchor]) != tuple(kept[:anchor]):
+        return 0
+    cut = anchor
+    while cut < most and kept[cut] == tokens[cut]:
+        cut += 1
+    return cut

@@ -1,0 +1,30 @@
+"""Say which tokens of a sequence its stored state holds, and which its ring keeps beside it.
+
+A state is an anchor plus a tail: the state after `anchor` tokens, and a ring with the inputs of those since. Anchors
+lie at multiples of BLOCK, at least BLOCK tokens behind the end where the sequence is that long, so that every cut
+between the anchor and the end is a valid sequence: the tokens after the cut are simply no longer looked at.
+"""
+
+BLOCK = 16
+
+WINDOW = 13
+"""Tokens of one sequence, drafts among them, that are computed from its ring at most; more go through a scan."""
+
+RING = 48
+"""Places of a ring: 2 · BLOCK - 1 confirmed tokens, a window, and the taps of the convolution before the anchor."""
+
+MOST_TAPS = RING - (2 * BLOCK - 1) - WINDOW
+"""Inputs of the convolution before the anchor that a ring has room for."""
+
+
+def anchor_behind(tokens: int) -> int:
+    """Where the state of a sequence of this many tokens should be."""
+    return max(0, tokens // BLOCK - 1) * BLOCK
+
+
+def next_anchor(anchor: int, start: int, tokens: int) -> int:
+    """Where the anchor is once `tokens` more are computed after the first `start`.
+
+    A window may hold drafts, which can turn out wrong: it moves the anchor only over tokens that were there before.
+    """
+    return max(anchor, anchor_behind(start if tokens <= WINDOW else start + tokens))

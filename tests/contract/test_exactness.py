@@ -1,0 +1,94 @@
+"""Tier E1: in exact mode logits are a function of the tokens before them alone, to the bit, whatever else happens."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nemotron_runtime import pack
+from nemotron_runtime.config import Precision
+from tests.builders.checkpoints import TINY, a_checkpoint
+from tests.builders.company import Ask, Guesser, Prefix, Room, serve
+
+pytestmark = pytest.mark.contract
+
+VOCABULARY = TINY["vocab_size"]
+
+SHAPES = [
+    pytest.param({}, id="all-four-kinds-of-block"),
+    pytest.param({"hybrid_override_pattern": "MMM"}, id="mamba-alone"),
+    pytest.param({"hybrid_override_pattern": "*E*"}, id="attention-and-experts"),
+    pytest.param({"hybrid_override_pattern": "M-M*-M-", "mamba_head_dim": 80}, id="dense-head-dim-80"),
+    pytest.param({"moe_latent_size": None, "num_experts_per_tok": 8}, id="every-expert-at-full-width"),
+    pytest.param({"use_bias": True, "mlp_bias": True, "n_group": 4, "topk_group": 2}, id="biases-and-groups"),
+]
+
+
+def a_crowd(seed: int) -> list[Ask]:
+    """Prompts of 1 to 150 tokens, some of which begin as others do, of different priorities, greedy and sampled."""
+    dice = random.Random(seed)
+    stem = [dice.randrange(VOCABULARY) for _ in range(120)]
+    asks = []
+    for _ in range(14):
+        begins = stem[: dice.choice([0, 0, 16, 57, 90, 120])]
+        more = [dice.randrange(VOCABULARY) for _ in range(dice.choice([1, 2, 15, 16, 17, 40]))]
+        hot = dice.choice([0.0, 0.8])
+        asks.append(Ask((*begins, *more), dice.randint(1, 45), dice.randint(0, 2), hot, dice.randrange(99)))
+    return asks
+
+
+def packed(root: Path, changes: dict[str, Any], dtype: Precision) -> Path:
+    pack(
+        a_checkpoint(root / "checkpoint", **changes), root / "engine", dtype=dtype, max_batch=4, max_sequence_tokens=240
+    )
+    return root / "engine"
+
+
+def alone(directory: Path, asks: list[Ask], logits: dict[Prefix, Tensor]) -> list[list[int]]:
+    """The answers when nobody else is there and nothing was kept, the whole prompt in one piece."""
+    room = Room(max_batch=1, cache_slots=1, prefill_tokens=512)
+    return [serve(directory, [ask], room, logits, exact=True)[0][0] for ask in asks]
+
+
+@pytest.mark.parametrize("dtype", ["FP32", "BF16"])
+@pytest.mark.parametrize("changes", SHAPES)
+def test_company_changes_no_bit(changes: dict[str, Any], dtype: Precision, tmp_path: Path) -> None:
+    directory, asks = packed(tmp_path, changes, dtype), a_crowd(seed=1)
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(directory, asks, logits)
+    answers = {ask.prompt: answer for ask, answer in zip(asks, expected, strict=True)}
+    guesser = Guesser(answers, random.Random(2), VOCABULARY)
+
+    crowded, recorder, engine = serve(directory, asks, Room(pages=18, prefill_tokens=40), logits, guesser, exact=True)
+
+    stats = engine.stats()
+    assert recorder.differing == []
+    assert crowded == expected
+    assert recorder.rows > sum(map(len, expected)), "rejected drafts count as rows too"
+    assert min(stats.preemptions, stats.prefix_hit_tokens, stats.accepted_tokens) > 0
+    assert stats.drafted_tokens > stats.accepted_tokens
+
+
+def test_other_pieces_of_a_prompt_change_no_bit(tmp_path: Path) -> None:
+    directory, asks = packed(tmp_path, {}, "FP32"), a_crowd(seed=3)
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(directory, asks, logits)
+
+    for prefill_tokens in (7, 16, 33):
+        answers, recorder, _ = serve(directory, asks, Room(prefill_tokens=prefill_tokens), logits, exact=True)
+        assert recorder.differing == []
+        assert answers == expected
+
+
+def test_fast_mode_may_differ_in_bits_which_shows_that_this_test_sees_them(tmp_path: Path) -> None:
+    directory, asks = packed(tmp_path, {}, "FP32"), a_crowd(seed=1)
+    logits: dict[Prefix, Tensor] = {}
+    alone(directory, asks, logits)
+
+    _, recorder, _ = serve(directory, asks, Room(prefill_tokens=40), logits, exact=False)
+
+    assert recorder.differing
+    assert all(torch.isfinite(row).all() for row in logits.values())
