@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig, read_config
+from nemotron_api.layout import layout
 from nemotron_runtime import batch, model
 from nemotron_runtime.arithmetic import EXACT, FAST
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
-from nemotron_runtime.layout import layout
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores

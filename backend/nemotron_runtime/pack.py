@@ -1,15 +1,13 @@
 """Turn a checkpoint into the files an engine is opened from."""
 
-import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemotron_api.errors import InvalidModel
-from nemotron_api.hybrid_config import HybridConfig, read_config, read_token_ids
+from nemotron_api.hybrid_config import HybridConfig, read_config, read_json, read_token_ids
 from nemotron_runtime.checkpoint import open_checkpoint
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, Precision, plan_config, write_config
-from nemotron_runtime.layout import layout
 from nemotron_runtime.tensorfile import size_of, write_tensors
 
 GENERATION_CONFIG = "generation_config.json"
@@ -25,18 +23,23 @@ class PackReport:
     page_bytes: int
     page_tokens: int
     pages: int
+    mtp: bool
+    """Whether the multi-token-prediction module is in it: config.json may describe one that the weights lack."""
+    dequantised: Mapping[str, int]
+    """Parameters that the checkpoint stores quantised, by format: the engine has them in its own precision."""
 
 
 def pack(checkpoint: Path, out: Path, *, dtype: Precision, max_batch: int, max_sequence_tokens: int) -> PackReport:
     """Write the engine of a checkpoint's folder into `out`, which is made if need be.
 
+    Quantised weights are decoded: the engine computes with the very numbers they stand for, rounded to `dtype`, and
+    leaves activations and KV cache unquantised, whatever the checkpoint was calibrated for.
+
     Raises InvalidModel for a config.json that is not of the family, WeightsInvalid for weights that do not match it.
     """
     model = read_config(checkpoint)
-    tensors = layout(model)
-    weights = open_checkpoint(checkpoint)
-    weights.verify(tensors)
-
+    weights = open_checkpoint(checkpoint, model)
+    tensors = weights.contents.layout
     runtime = plan_config(dtype, max_batch, max_sequence_tokens, _eos_token_ids(checkpoint, model))
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint / CONFIG, out / CONFIG)
@@ -45,22 +48,19 @@ def pack(checkpoint: Path, out: Path, *, dtype: Precision, max_batch: int, max_s
 
     width = DTYPES[dtype].itemsize
     return PackReport(
-        parameters=sum(packed.elements for packed in tensors),
+        parameters=weights.contents.parameters,
         weight_bytes=sum(size_of(packed, DTYPES[dtype]) for packed in tensors),
         slot_bytes=model.slot_bytes(width),
         page_bytes=model.kv_bytes_per_token(width) * runtime.page_tokens,
         page_tokens=runtime.page_tokens,
         pages=runtime.pages,
+        mtp=weights.contents.mtp,
+        dequantised=weights.contents.quantised_parameters,
     )
 
 
 def _eos_token_ids(checkpoint: Path, model: HybridConfig) -> tuple[int, ...]:
     """The tokens that end a text: generation_config.json often knows more of them than config.json."""
     path = checkpoint / GENERATION_CONFIG
-    if not path.is_file():
-        return model.eos_token_ids
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidModel(f"{GENERATION_CONFIG} is not JSON: {error}") from error
-    return tuple(sorted({*model.eos_token_ids, *read_token_ids(raw, "eos_token_id")}))
+    more = read_token_ids(read_json(path), "eos_token_id") if path.is_file() else ()
+    return tuple(sorted({*model.eos_token_ids, *more}))

@@ -33,6 +33,7 @@ PRACTICALLY_INFINITE = 1e30
 class HybridConfig:
     """A hybrid model's shape; `pattern` has one letter per block: M Mamba-2, * attention, E experts, - MLP.
 
+    `mtp_pattern` has those of the multi-token-prediction module, none of them M; it is empty without one.
     A number that belongs to a kind of block the pattern lacks may be 0.
     """
 
@@ -110,18 +111,18 @@ def read_config(source: Path | Mapping[str, Any]) -> HybridConfig:
 
     Raises InvalidModel for another architecture, a contradiction, or arithmetic that no member of the family has.
     """
-    raw = source if isinstance(source, Mapping) else _parse(source)
+    raw = source if isinstance(source, Mapping) else read_json(source / "config.json" if source.is_dir() else source)
     model_type = raw.get("model_type")
     if model_type != "nemotron_h":
         raise InvalidModel(f"config.json says model_type {model_type!r}; this project serves the nemotron_h family")
-    pattern = _pattern(raw)
+    pattern, mtp_pattern = _pattern(raw), _mtp_pattern(raw)
     _refuse_unknown_arithmetic(raw)
     if raw.get("n_shared_experts") == 0:
         raw = {**raw, "moe_shared_expert_intermediate_size": 0}
-    needed = set(NEEDED[""]).union(*(NEEDED[kind] for kind in set(pattern)))
+    needed = set(NEEDED[""]).union(*(NEEDED[kind] for kind in {*pattern, *mtp_pattern}))
     values = {name: field.read(raw, required=name in needed) for name, field in FIELDS.items()}
     config = HybridConfig(
-        pattern=pattern, mtp_pattern=_mtp_pattern(raw), eos_token_ids=read_token_ids(raw, "eos_token_id"), **values
+        pattern=pattern, mtp_pattern=mtp_pattern, eos_token_ids=read_token_ids(raw, "eos_token_id"), **values
     )
     _check(config)
     return config
@@ -136,8 +137,8 @@ def read_token_ids(raw: Mapping[str, Any], key: str) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _parse(path: Path) -> Mapping[str, Any]:
-    file = path / "config.json" if path.is_dir() else path
+def read_json(file: Path) -> Mapping[str, Any]:
+    """The object in one of a checkpoint's JSON files; raises InvalidModel, naming it, when there is none."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -173,7 +174,11 @@ def _mtp_pattern(raw: Mapping[str, Any]) -> str:
     if not raw.get("num_nextn_predict_layers"):
         return ""
     keys = [key for key in ("mtp_hybrid_override_pattern", "mtp_layers_block_type") if raw.get(key)]
-    return _letters(keys[0], raw[keys[0]]) if keys else ATTENTION + MOE
+    pattern = _letters(keys[0], raw[keys[0]]) if keys else ATTENTION + MOE
+    if MAMBA in pattern:
+        # A draft is computed and thrown away many times from one place; a state cannot go back there.
+        raise InvalidModel(f"{keys[0]} {pattern} has a Mamba block: the nemotron_h family drafts with *, E and - only")
+    return pattern
 
 
 def _letters(key: str, value: object) -> str:
@@ -235,7 +240,7 @@ def _check(config: HybridConfig) -> None:
         (MOE, _enough_experts(config), "topk_group groups must hold at least num_experts_per_tok experts"),
     )
     for kind, holds, rule in rules:
-        if kind in config.pattern and not holds:
+        if kind in config.pattern + config.mtp_pattern and not holds:
             raise InvalidModel(f"config.json contradicts itself: {rule}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemotron_api.hybrid_config import read_config
-from nemotron_build.layout import shapes
+from nemotron_api.layout import layout, sources
 
 CONFIG: Mapping[str, Any] = {
     "model_type": "nemotron_h",
@@ -34,6 +34,11 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
+def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors of a checkpoint with this config.json, by canonical name."""
+    return {source.name: source.shape for source in sources(layout(read_config(config))).values()}
+
+
 def a_tensor_file(tensors: Mapping[str, tuple[int, ...]], **header: Any) -> bytes:
     """A safetensors file of BF16 tensors with these shapes; `header` replaces entries of its header."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -51,7 +56,7 @@ def a_checkpoint(folder: Path, config: Mapping[str, Any] = CONFIG, *, shards: in
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text("{}")
-    tensors = {_full(name): shape for name, shape in shapes(read_config(config)).items()}
+    tensors = {_full(name): shape for name, shape in shapes(config).items()}
     if shards == 1:
         (folder / "model.safetensors").write_bytes(a_tensor_file(tensors))
     else:
@@ -80,4 +85,4 @@ def _write_shards(folder: Path, tensors: Mapping[str, tuple[int, ...]], shards: 
 
 
 def _full(name: str) -> str:
-    return name if name.startswith("lm_head") else f"backbone.{name}"
+    return name if name.startswith(("lm_head", "mtp.")) else f"backbone.{name}"

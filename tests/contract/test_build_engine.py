@@ -16,17 +16,15 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from nemotron_api import tensors
 from nemotron_api.build import EngineRequest, Limits, Manifest, Precision, WeightsRequest
 from nemotron_api.errors import ChecksumMismatch, NemotronError, SmokeFailed, SourceNotFound
-from nemotron_api.hybrid_config import read_config
 from nemotron_backend import seal
-from nemotron_build import job, layout, repository, sealed
+from nemotron_build import job, repository, sealed
 from nemotron_build.progress import silent
 from nemotron_build.sealed import Sealed
 from nemotron_build.smoke import PROMPT, TOKENS
 from nemotron_build.source import Access
 from nemotron_build.store import Store
 from nemotron_runtime import SamplingParams, TokenEvent, open_engine
-from nemotron_runtime.layout import layout as runtime_layout
-from tests.builders.checkpoints import TINY, a_checkpoint
+from tests.builders.checkpoints import a_checkpoint
 
 pytestmark = pytest.mark.contract
 
@@ -209,23 +207,6 @@ def test_the_model_repository_says_to_triton_what_the_table_says() -> None:
     assert [(each.name, tuple(each.dims)) for each in config.output] == [
         (each.name, each.dims) for each in tensors.OUTPUTS
     ]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"moe_latent_size": None},
-        {"use_bias": True, "mlp_bias": True, "attention_bias": True, "use_conv_bias": False},
-        {"n_shared_experts": 0},
-    ],
-)
-def test_the_headers_are_checked_for_the_tensors_that_the_runtime_loads(changes: dict[str, object]) -> None:
-    config = read_config({"model_type": "nemotron_h", **TINY, **changes})
-
-    loaded = {source.name: source.shape for packed in runtime_layout(config) for source in packed.sources}
-
-    assert layout.shapes(config) == loaded
 
 
 def test_a_manifest_is_read_back_as_it_was_written(claim: Path, store: Store) -> None:

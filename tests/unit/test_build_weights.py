@@ -10,16 +10,14 @@ import pytest
 
 from nemotron_api.build import WeightsRequest
 from nemotron_api.errors import ChecksumMismatch, InvalidModel, NemotronError, SourceError, VolumeFull, WeightsInvalid
-from nemotron_api.hybrid_config import read_config
 from nemotron_build import job
 from nemotron_build.checkpoint import inspect
 from nemotron_build.digest import digest_of, hash_tree
-from nemotron_build.layout import shapes
 from nemotron_build.progress import report, silent
 from nemotron_build.sealed import Sealed
 from nemotron_build.source import Access, Folder
 from nemotron_build.store import SLACK_BYTES, Store
-from tests.builders.checkpoint_files import CONFIG, a_checkpoint, a_tensor_file, write_sums
+from tests.builders.checkpoint_files import CONFIG, a_checkpoint, a_tensor_file, shapes, write_sums
 
 pytestmark = pytest.mark.unit
 
@@ -194,13 +192,13 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path, store: Store) -> None
     first = (checkpoint / "model-00001-of-00002.safetensors").read_bytes()
     (checkpoint / "model-00002-of-00002.safetensors").write_bytes(first)
 
-    with pytest.raises(WeightsInvalid, match="keep one"):
+    with pytest.raises(WeightsInvalid, match="copy both again"):
         fetch(checkpoint, store)
 
 
 def test_a_quantised_tensor_is_refused_by_its_type(tmp_path: Path, store: Store) -> None:
     checkpoint = a_checkpoint(tmp_path / "checkpoint")
-    tensors = {f"backbone.{name}": tensor for name, tensor in shapes(read_config(CONFIG)).items()}
+    tensors = {f"backbone.{name}": tensor for name, tensor in shapes(CONFIG).items()}
     entry = {"dtype": "F8_E4M3", "shape": [32, 16], "data_offsets": [0, 512]}
     (checkpoint / "model.safetensors").write_bytes(a_tensor_file(tensors, **{"backbone.embeddings.weight": entry}))
 
@@ -210,7 +208,7 @@ def test_a_quantised_tensor_is_refused_by_its_type(tmp_path: Path, store: Store)
 
 def test_stacked_experts_and_the_standard_prefix_are_read_too(tmp_path: Path, store: Store) -> None:
     checkpoint = a_checkpoint(tmp_path / "checkpoint")
-    plain = shapes(read_config(CONFIG))
+    plain = shapes(CONFIG)
     stacked = {f"model.{name}": shape for name, shape in plain.items() if ".experts." not in name}
     for name in ("up_proj", "down_proj"):
         shape = plain[f"layers.1.mixer.experts.0.{name}.weight"]

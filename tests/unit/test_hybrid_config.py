@@ -90,7 +90,7 @@ def test_any_other_time_step_limit_is_refused(limit: object) -> None:
     ],
 )
 def test_the_multi_token_prediction_module_is_read(changes: dict[str, Any], pattern: str) -> None:
-    assert read_config(NANO | changes).mtp_pattern == pattern
+    assert read_config(EVERY_KIND | changes).mtp_pattern == pattern
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,12 @@ def test_the_multi_token_prediction_module_is_read(changes: dict[str, Any], patt
             {"mlp_hidden_act": "silu"}, "mlp_hidden_act is 'silu'; the nemotron_h family has 'relu2'", id="silu"
         ),
         pytest.param({"sliding_window": 4096}, "sliding_window is 4096", id="sliding-window"),
+        pytest.param(
+            {"num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": "*M"}, "drafts with \\*, E and -", id="mtp"
+        ),
+        pytest.param(
+            {"num_nextn_predict_layers": 1, "mtp_hybrid_override_pattern": "*-"}, "no intermediate_size", id="mtp-size"
+        ),
         pytest.param({"eos_token_id": "2"}, "eos_token_id must be a token id", id="eos-as-text"),
     ],
 )

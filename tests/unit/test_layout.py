@@ -33,7 +33,7 @@ def test_importing_the_package_imports_nothing(package: str) -> None:
     assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-@pytest.mark.parametrize("module", ["errors", "tensors", "hybrid_config"])
+@pytest.mark.parametrize("module", ["errors", "tensors", "hybrid_config", "layout", "quantisation", "checkpoint"])
 def test_what_gpu_images_import_of_the_api_pulls_no_pydantic_in(module: str) -> None:
     assert "pydantic" not in imported_by(f"nemotron_api.{module}")
 

@@ -41,6 +41,8 @@ def build(request: EngineRequest, checkpoint: Path, out: Path, log: Log) -> dict
         max_sequence_tokens=request.limits.max_sequence_tokens,
     )
     log(f"packed {packed.parameters} parameters as {request.precision}: {size(packed.weight_bytes)}")
+    for stored_as, parameters in packed.dequantised.items():
+        log(f"decoded {parameters} of them from {stored_as}; activations and KV cache are not quantised")
     _copy_tokenizer(checkpoint, out)
     repository.write(out, request.model)
     generated = smoke.generate(out)
