@@ -2,7 +2,17 @@
 
 from nemotron_runtime.engine import HybridEngine, open_engine
 from nemotron_runtime.pack import PackReport, pack
-from nemotron_runtime.types import Engine, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
+from nemotron_runtime.types import (
+    Engine,
+    EngineStats,
+    FinishReason,
+    SamplingParams,
+    Sink,
+    Terms,
+    ThinkingBudget,
+    TokenEvent,
+    TokenLogprobs,
+)
 
 __all__ = [
     "Engine",
@@ -13,7 +23,9 @@ __all__ = [
     "SamplingParams",
     "Sink",
     "Terms",
+    "ThinkingBudget",
     "TokenEvent",
+    "TokenLogprobs",
     "open_engine",
     "pack",
 ]

@@ -18,7 +18,7 @@ from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
 from nemotron_runtime.prefix_cache import PrefixCache
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Draw, sample
+from nemotron_runtime.sampler import Choice, Chosen, choose
 from nemotron_runtime.scheduler import Budget, Slice, Step
 from nemotron_runtime.tails import WINDOW
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
@@ -84,20 +84,17 @@ class HybridEngine:
         terms: Terms = DEFAULT_TERMS,
     ) -> int:
         limit = self._runtime.max_sequence_tokens
-        check(prompt, sampling, vocab_size=self._vocab_size, max_sequence_tokens=limit)
-        ends = sampling.stop_ids if sampling.ignore_eos else sampling.stop_ids.union(self._runtime.eos_token_ids)
+        sampling = sampling.ending_with(self._runtime.eos_token_ids)
+        check(prompt, sampling, resumed=resumed, vocab_size=self._vocab_size, max_sequence_tokens=limit)
         with self._lock:
             self._refuse_if_stopped()
             if (waiting := len(self._ledger.waiting)) >= self._max_waiting:
                 raise Overloaded(f"{waiting} requests wait already, at most {self._max_waiting} may: try again later")
             self._last_id += 1
             tokens = [*prompt, *resumed]
-            request = Request(self._last_id, len(prompt), tokens, sampling, ends, sink, terms, stops=[len(prompt)])
-            if request.finish_reason is None:
-                self._ledger.add(request)
-                self._lock.notify()
-        if request.finish_reason:
-            self._tell(request, None, request.finish_reason)
+            request = Request(self._last_id, len(prompt), tokens, sampling, sink, terms, stops=[len(prompt)])
+            self._ledger.add(request)
+            self._lock.notify()
         return request.id
 
     def abort(self, request_id: int) -> None:
@@ -177,10 +174,12 @@ class HybridEngine:
     def _settle(self, slices: Sequence[Slice], logits: Tensor) -> None:
         """Choose what follows each slice, write it down, and hand it out."""
         chosen = self._choose([piece for piece in slices if piece.is_last], logits)
-        broken = [request for request, tokens in chosen.items() if not tokens]
+        broken = [request for request, found in chosen.items() if not found]
         with self._lock:
-            moves = [move for piece in slices for move in self._ledger.advance(piece, chosen.get(piece.request, ()))]
-            reasons = {request: request.finish_reason for request, tokens in chosen.items() if tokens}
+            moves: list[Move] = []
+            for piece in slices:
+                moves += self._ledger.advance(piece, [each.token for each in chosen.get(piece.request, ())])
+            reasons = {request: request.finish_reason for request, found in chosen.items() if found}
             for request, reason in reasons.items():
                 if reason:
                     self._ledger.finish(request)
@@ -189,54 +188,54 @@ class HybridEngine:
             self._hand_out(request, chosen[request], reason)
         self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
 
-    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[int]]:
-        """The tokens that follow each slice: one, and one for each draft that was right; none where the model broke.
+    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[Chosen]]:
+        """What follows each slice: one token, and one for each draft that was right; none where the model broke.
 
         logits: (rows, vocabulary), a row for each slice's last confirmed token and for each of its drafts.
         """
         if not pieces:
             return {}
-        draws = [
-            Draw(piece.request.sampling, len(piece.request.tokens) + draft)
+        choices = [
+            Choice(piece.request.sampling, piece.tokens_before(draft), piece.request.prompt_tokens)
             for piece in pieces
             for draft in range(1 + len(piece.drafts))
         ]
-        rows = iter(zip(sample(logits, draws), logits.isfinite().all(-1).tolist(), strict=True))
+        rows = iter(zip(choose(logits, choices), logits.isfinite().all(-1).tolist(), strict=True))
         return {piece.request: _accepted(piece, [next(rows) for _ in range(1 + len(piece.drafts))]) for piece in pieces}
 
-    def _hand_out(self, request: Request, tokens: Sequence[int], reason: FinishReason | None) -> None:
+    def _hand_out(self, request: Request, chosen: Sequence[Chosen], reason: FinishReason | None) -> None:
         """Tell a request's sink its new tokens; the last one has the reason, if there is one."""
-        for token in tokens[:-1]:
-            self._tell(request, token, None)
-        self._tell(request, tokens[-1], reason)
+        for each in chosen:
+            is_last = each is chosen[-1]
+            self._tell(request, TokenEvent(request.id, each.token, reason if is_last else None, logprobs=each.logprobs))
 
     def _end(self, requests: Sequence[Request], reason: FinishReason, error: str | None = None) -> None:
         """End requests without a token."""
         with self._lock:
             self._ledger.release(requests)
         for request in requests:
-            self._tell(request, None, reason, error)
+            self._tell(request, TokenEvent(request.id, None, reason, error))
 
-    def _tell(self, request: Request, token: int | None, reason: FinishReason | None, error: str | None = None) -> None:
+    def _tell(self, request: Request, event: TokenEvent) -> None:
         """Call the sink; one that raises loses its request, not the engine."""
         try:
-            request.sink(TokenEvent(request.id, token, reason, error))
+            request.sink(event)
         except Exception:
             log.exception("the sink of request %d failed; the request ends", request.id)
             with self._lock:
                 self._aborts.add(request.id)
 
 
-def _accepted(piece: Slice, rows: Sequence[tuple[int, bool]]) -> list[int]:
-    """The tokens chosen in each row, (token, whether the logits were finite), up to the first that no draft foresaw."""
-    request, tokens = piece.request, []
-    for draft, (token, is_finite) in zip((*piece.drafts, None), rows, strict=True):
+def _accepted(piece: Slice, rows: Sequence[tuple[Chosen, bool]]) -> list[Chosen]:
+    """What was chosen in each row, beside whether its logits were finite, up to the first that no draft foresaw."""
+    accepted = []
+    for draft, (chosen, is_finite) in zip((*piece.drafts, None), rows, strict=True):
         if not is_finite:
             break
-        tokens.append(token)
-        if token != draft or request.finishes_with(len(tokens), token):
+        accepted.append(chosen)
+        if chosen.token != draft or piece.request.finishes_with(len(accepted), chosen.token):
             break
-    return tokens
+    return accepted
 
 
 def open_engine(

@@ -36,8 +36,6 @@ class Request:
     prompt_tokens: int
     tokens: list[int]
     sampling: SamplingParams
-    ends: frozenset[int]
-    """Tokens that end the text."""
     sink: Sink
     terms: Terms = DEFAULT_TERMS
     computed: int = 0
@@ -66,7 +64,7 @@ class Request:
 
     def finishes_with(self, more: int, token: int) -> FinishReason | None:
         """Why `token` would be the last one, if it would be, after `more` more tokens were generated, it the last."""
-        if token in self.ends:
+        if token in self.sampling.stop_ids:
             return "stop"
         return "length" if self.generated + more >= self.sampling.max_tokens else None
 

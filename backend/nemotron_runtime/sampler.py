@@ -1,98 +1,81 @@
 """Choose the next token of each sequence; a choice depends on that sequence alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nemotron_runtime.types import SamplingParams
+from nemotron_runtime.choice import Choice, Chosen
+from nemotron_runtime.filters import is_filtered, likeliest
+from nemotron_runtime.noise import gumbel, key
+from nemotron_runtime.penalties import changed
+from nemotron_runtime.thinking import forced
+from nemotron_runtime.types import TokenLogprobs
 
-MASK64 = (1 << 64) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """How to choose one token, and the token's position in its sequence."""
-
-    params: SamplingParams
-    position: int
-
-    @property
-    def is_greedy(self) -> bool:
-        return self.params.temperature == 0
-
-    @property
-    def is_filtered(self) -> bool:
-        return self.params.top_k > 0 or self.params.top_p < 1
-
-    @property
-    def noise(self) -> float:
-        """A number in [0, 1) made of seed and position alone."""
-        return _uniform(self.params.seed, self.position)
+__all__ = ["Choice", "Chosen", "choose"]
 
 
-def sample(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """logits: (r, v), one draw per row → r tokens.
+def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
+    """logits: (r, v) FP32, one choice per row.
 
-    Sampling inverts the cumulative distribution in the order of the vocabulary, in FP64: unlike an order by
-    probability, that order does not change when rounding differs.
+    A token is the largest of logit / temperature + Gumbel noise (Gumbel-max: a sample of the softmax), and the noise is
+    made of seed, position and token id alone: whoever guesses the logits well, chooses the same token. Temperature 0
+    has no noise; of equal logits the lower id wins.
     """
+    tokens = _tokens(changed(logits, choices), choices)
+    logprobs = {row: _logprobs(logits[row], tokens[row], n) for row, n in _asking(choices)}
+    return [Chosen(token, logprobs.get(row)) for row, token in enumerate(tokens)]
+
+
+def _tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
     tokens: list[int] = logits.argmax(-1).tolist()
-    plain = [row for row, draw in enumerate(draws) if not draw.is_greedy and not draw.is_filtered]
-    filtered = [row for row, draw in enumerate(draws) if not draw.is_greedy and draw.is_filtered]
-    for rows, distribution in ((plain, _plain), (filtered, _filtered)):
-        if rows:
-            chosen = [draws[row] for row in rows]
-            for row, token in zip(
-                rows, _invert(distribution(_scaled(logits[rows], chosen), chosen), chosen), strict=True
-            ):
-                tokens[row] = token
+    drawn = [row for row, choice in enumerate(choices) if not choice.is_greedy]
+    if drawn:
+        for row, token in zip(drawn, _drawn(logits[drawn], [choices[row] for row in drawn]), strict=True):
+            tokens[row] = token
+    return [token if (must := forced(choice)) is None else must for token, choice in zip(tokens, choices, strict=True)]
+
+
+def _drawn(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
+    scaled = _scaled(logits, choices)
+    keys = torch.tensor([[key(choice.params.seed, choice.position)] for choice in choices], device=logits.device)
+    plain = [row for row, choice in enumerate(choices) if not is_filtered(choice.params)]
+    filtered = [row for row, choice in enumerate(choices) if is_filtered(choice.params)]
+    tokens = [0] * len(choices)
+    if plain:
+        ids = torch.arange(logits.shape[-1], device=logits.device)
+        _note(tokens, plain, (scaled[plain] + gumbel(keys[plain], ids)).argmax(-1))
+    if filtered:
+        for places, ids, left in likeliest(scaled[filtered], [choices[row].params for row in filtered]):
+            rows = [filtered[place] for place in places]
+            best = (left + gumbel(keys[rows], ids)).argmax(-1, keepdim=True)
+            _note(tokens, rows, ids.gather(-1, best).squeeze(-1))
     return tokens
 
 
-def _scaled(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """Logits over temperature, with the largest moved to 0 so that no temperature overflows."""
+def _note(tokens: list[int], rows: Sequence[int], chosen: Tensor) -> None:
+    for row, token in zip(rows, chosen.tolist(), strict=True):
+        tokens[row] = token
+
+
+def _scaled(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """(r, v) FP64: logits over temperature, with the largest moved to 0 so that no temperature overflows."""
     wide = logits.double()
-    return (wide - wide.amax(-1, keepdim=True)) / _column(draws, "temperature")
+    temperature = [[choice.params.temperature] for choice in choices]
+    return (wide - wide.amax(-1, keepdim=True)) / torch.tensor(temperature, dtype=wide.dtype, device=wide.device)
 
 
-def _plain(scaled: Tensor, draws: Sequence[Draw]) -> Tensor:
-    return scaled.softmax(-1)
+def _asking(choices: Sequence[Choice]) -> list[tuple[int, int]]:
+    """The rows whose log-probabilities are wanted, with how many of the likeliest tokens."""
+    return [(row, choice.params.logprobs) for row, choice in enumerate(choices) if choice.params.logprobs is not None]
 
 
-def _filtered(scaled: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """Probabilities of the top_k likeliest tokens, then of the likeliest of those that hold top_p; 0 for the others."""
-    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(scaled.shape[-1])
-    top_k = _column(draws, "top_k")
-    ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), -torch.inf)
-    share = ordered.softmax(-1)
-    before = share.cumsum(-1) - share
-    kept = share.masked_fill(before >= _column(draws, "top_p"), 0.0)
-    return torch.zeros_like(scaled).scatter_(-1, order, kept)
-
-
-def _invert(weights: Tensor, draws: Sequence[Draw]) -> list[int]:
-    """The token in which a row's noise falls, when each token is as wide as its weight."""
-    edges = weights.cumsum(-1)
-    noise = torch.tensor([[draw.noise] for draw in draws], dtype=torch.float64)
-    chosen = torch.searchsorted(edges, noise * edges[:, -1:], right=True)
-    tokens: list[int] = chosen.squeeze(-1).tolist()
-    return tokens
-
-
-def _column(draws: Sequence[Draw], name: str) -> Tensor:
-    return torch.tensor([[getattr(draw.params, name)] for draw in draws], dtype=torch.float64)
-
-
-def _uniform(seed: int, position: int) -> float:
-    """53 random bits of two rounds of splitmix64 (Steele, Lea and Flood, 2014), as a fraction."""
-    return (_mix(_mix(seed & MASK64) + position) >> 11) / (1 << 53)
-
-
-def _mix(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & MASK64
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK64
-    return value ^ (value >> 31)
+def _logprobs(logits: Tensor, token: int, count: int) -> TokenLogprobs:
+    """logits: (v,), as the model made them."""
+    logprobs = logits.double().log_softmax(-1)
+    if not count:
+        return TokenLogprobs(logprobs[token].item())
+    edge = logprobs.topk(min(count, len(logprobs))).values[-1]
+    ids = (logprobs >= edge).nonzero().squeeze(-1)
+    pairs = zip(ids.tolist(), logprobs[ids].tolist(), strict=True)
+    return TokenLogprobs(logprobs[token].item(), tuple(sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:count]))

@@ -67,6 +67,10 @@ class Slice:
     def ids(self) -> list[int]:
         return [*self.request.tokens[self.start : self.start + self.confirmed], *self.drafts]
 
+    def tokens_before(self, draft: int) -> Sequence[int]:
+        """What stands before the token that is chosen after the first `draft` drafts."""
+        return [*self.request.tokens, *self.drafts[:draft]] if draft else self.request.tokens
+
     @property
     def lease(self) -> Lease:
         return self.request.held

@@ -1,10 +1,25 @@
 """What callers of the engine give and get."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 FinishReason = Literal["stop", "length", "aborted", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingBudget:
+    """How long a model may think: at the first newline after `tokens` thoughts, or `grace` later, `end_id` follows.
+
+    Thinking lasts from the newest `start_id` to the `end_id` after it; thoughts that stand in the prompt don't count.
+    """
+
+    start_id: int
+    end_id: int
+    newline_ids: frozenset[int]
+    """Every token whose text has a newline in it."""
+    tokens: int
+    grace: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +27,8 @@ class SamplingParams:
     """How to choose tokens, and when to end.
 
     `temperature` 0 is greedy. The same seed, prompt and parameters give the same tokens, whatever else is running.
+    A model's logits are changed in this order: bias, repetition penalty, presence and frequency penalty, bans,
+    temperature, min_p, top_k, top_p.
     """
 
     max_tokens: int = 16
@@ -25,6 +42,36 @@ class SamplingParams:
     """End after any of these tokens, beside the model's own end-of-text tokens."""
     ignore_eos: bool = False
     """Go on after the model's own end-of-text tokens."""
+    min_p: float = 0.0
+    """Sample among tokens at least this likely, as a share of the likeliest one's probability."""
+    min_tokens: int = 0
+    """No token that ends the text is chosen before these many were."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens seen in prompt or output are divided by it where positive, multiplied where negative."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of each token seen in the output."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time it is seen in the output."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, what is added to its logit); each token once."""
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    """Runs of tokens that no choice completes; their first tokens may stand in the prompt."""
+    thinking: ThinkingBudget | None = None
+    logprobs: int | None = None
+    """Report each chosen token's log-probability and those of the n likeliest; None reports nothing."""
+
+    def ending_with(self, ids: Iterable[int]) -> "SamplingParams":
+        """The same with all that ends the text in `stop_ids`, for a model whose own end-of-text tokens are `ids`."""
+        return self if self.ignore_eos else replace(self, stop_ids=self.stop_ids.union(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities, by the model's logits as they are: before any penalty, ban or filter."""
+
+    chosen: float
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """(token, logarithm), the likeliest first, of equal ones the lower token first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +97,8 @@ class TokenEvent:
     """None on `aborted` and `error` only; on `stop` it is the token that ended the text."""
     finish_reason: FinishReason | None
     error: str | None = None
+    logprobs: TokenLogprobs | None = None
+    """Of the token, where the request asked for them."""
 
 
 Sink = Callable[[TokenEvent], None]
