@@ -37,14 +37,22 @@ TRY_ELSEWHERE = ("Overloaded:", "ShuttingDown:", "has no available versions", "i
 TENSORS = {
     "text_input": ("BYTES", np.object_),
     "input_ids": ("INT32", np.int32),
+    "resume_ids": ("INT32", np.int32),
     "max_tokens": ("INT32", np.int32),
+    "min_tokens": ("INT32", np.int32),
     "stream": ("BOOL", np.bool_),
     "temperature": ("FP32", np.float32),
     "top_k": ("INT32", np.int32),
     "top_p": ("FP32", np.float32),
+    "min_p": ("FP32", np.float32),
     "seed": ("UINT64", np.uint64),
+    "repetition_penalty": ("FP32", np.float32),
+    "presence_penalty": ("FP32", np.float32),
+    "frequency_penalty": ("FP32", np.float32),
+    "bad_words": ("BYTES", np.object_),
     "stop_words": ("BYTES", np.object_),
     "ignore_eos": ("BOOL", np.bool_),
+    "reasoning_budget": ("INT32", np.int32),
 }
 CHAT = "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think></think>"
 

@@ -1,11 +1,13 @@
-"""Turn the tokens of one request into what its client reads."""
+"""Turn the tokens of one answer into what its client reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nemotron_api.errors import InvalidRequest
 from nemotron_backend.detokenize import Detokenizer
 from nemotron_backend.request import GenerationRequest
 from nemotron_backend.stop_words import StopWords
+from nemotron_runtime import TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +19,49 @@ class Chunk:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    sequence_index: int | None = None
+    """Which of several answers this is of; None where there is one."""
+    logprobs: tuple[TokenLogprobs, ...] | None = None
+    """One for each of `token_ids`; None where nobody asked."""
+    cum_log_probs: float = 0.0
+    """Their sum since the first response."""
 
 
 class Answer:
-    """Gathers tokens until `take` hands them out; a stop word ends it in the middle of what the engine made."""
+    """Gathers tokens until `take` hands them out; a stop word ends it in the middle of what the engine made.
 
-    def __init__(self, request: GenerationRequest, prompt_tokens: int, decode: Callable[[Sequence[int]], str]) -> None:
+    A resumed answer begins in the state in which the one before it stopped: what the client has already is not handed
+    out again. Raises InvalidRequest when that was all of it.
+    """
+
+    def __init__(
+        self, request: GenerationRequest, prompt_tokens: int, decode: Callable[[Sequence[int]], str], index: int = 0
+    ) -> None:
+        self._request = request
         self._detokenizer = Detokenizer(decode)
-        self._stop_words = StopWords(request.stop_words)
-        self._seeks = bool(request.stop_words)
+        self._stop_words = StopWords(request.stop_words, included=request.include_stop_words)
         self._text: list[str] = [request.prompt] if request.echo_prompt and isinstance(request.prompt, str) else []
         self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []
+        self._cum_log_probs = 0.0
+        self._index = index if request.answers > 1 else None
         self._prompt_tokens = prompt_tokens
         self._completion_tokens = 0
         self.finish_reason = ""
+        if request.resumed:
+            self._resume(request.resumed)
 
-    def extend(self, token_ids: Sequence[int], finish_reason: str = "") -> None:
-        """Add the next tokens; with a reason they are the last ones. Tokens after the end are dropped."""
+    def extend(self, token_ids: Sequence[int], finish_reason: str = "", logprobs: Sequence[TokenLogprobs] = ()) -> None:
+        """Add the next tokens; with a reason they are the last ones. Tokens after the end are dropped.
+
+        `logprobs` holds one for each token, or nothing where the request asks for none.
+        """
         if self.finish_reason:
             return
         # Stop words are looked for after every token, so that the answer does not depend on how tokens were gathered.
-        groups = [(token_id,) for token_id in token_ids] if self._seeks else [tuple(token_ids)]
-        for group in groups:
-            self._add(group)
+        step = 1 if self._request.stop_words else max(1, len(token_ids))
+        for start in range(0, len(token_ids), step):
+            self._add(token_ids[start : start + step], logprobs[start : start + step])
             if self._stop_words.found:
                 self.finish_reason = "stop"
                 return
@@ -50,12 +72,36 @@ class Answer:
         """Everything gathered since the last call."""
         text, self._text = "".join(self._text), []
         token_ids, self._token_ids = tuple(self._token_ids), []
-        return Chunk(text, token_ids, self.finish_reason, self._prompt_tokens, self._completion_tokens)
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return Chunk(
+            text,
+            token_ids,
+            self.finish_reason,
+            self._prompt_tokens,
+            self._completion_tokens,
+            sequence_index=self._index,
+            logprobs=None if self._request.sampling.logprobs is None else logprobs,
+            cum_log_probs=self._cum_log_probs,
+        )
 
-    def _add(self, token_ids: Sequence[int]) -> None:
+    def _add(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs] = ()) -> None:
         self._token_ids.extend(token_ids)
+        self._logprobs.extend(logprobs)
+        self._cum_log_probs += sum(each.chosen for each in logprobs)
         self._completion_tokens += len(token_ids)
-        self._text.append(self._stop_words.push(self._detokenizer.push(token_ids)))
+        text = self._detokenizer.push(token_ids)
+        may_end = self._completion_tokens >= self._request.sampling.min_tokens
+        self._text.append(self._stop_words.push(text) if may_end else text)
+
+    def _resume(self, token_ids: Sequence[int]) -> None:
+        # Where stop words are looked for, as many tokens at once leave the state that one after the other leaves.
+        unsearched = max(0, self._request.sampling.min_tokens - 1)
+        for group in (token_ids[:unsearched], token_ids[unsearched:]):
+            if group:
+                self._add(group)
+        if self._stop_words.found:
+            raise InvalidRequest("resume_ids hold the whole answer, up to a stop word: there is nothing to go on with")
+        self.take()
 
     def _finish(self, reason: str) -> None:
         self._text.append(self._stop_words.push(self._detokenizer.flush()))

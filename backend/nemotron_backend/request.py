@@ -1,27 +1,36 @@
 """Read a generation request out of its tensors."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemotron_api.errors import InvalidRequest
+from nemotron_api.tensors import ALIASES
 from nemotron_runtime import SamplingParams
 
 Tensors = Mapping[str, NDArray[Any]]
+Named = TypeVar("Named")
 
-RULES: Final[tuple[tuple[str, Callable[[float], bool], str], ...]] = (
-    ("max_tokens", lambda value: value >= 1, "at least 1"),
-    ("temperature", lambda value: math.isfinite(value) and value >= 0, "a finite number, 0 or more"),
-    ("top_k", lambda value: value >= 0, "0 for all tokens, or more"),
-    ("top_p", lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+SAMPLING: Final = (
+    "max_tokens",
+    "min_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "ignore_eos",
 )
-"""What a sampling tensor must satisfy; a NaN satisfies nothing."""
+"""Tensors that are fields of SamplingParams under their own names; the engine checks them."""
 
-SAMPLING: Final = ("max_tokens", "temperature", "top_k", "top_p", "seed", "ignore_eos")
+PROMPTS: Final = ("text_input", "input_ids")
+MOST_ANSWERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +39,18 @@ class GenerationRequest:
 
     prompt: str | tuple[int, ...]
     sampling: SamplingParams
+    """All of it that needs no tokenizer."""
     stream: bool = False
     stop_words: tuple[str, ...] = ()
+    include_stop_words: bool = False
     echo_prompt: bool = False
+    answers: int = 1
+    resumed: tuple[int, ...] = ()
+    """Tokens of the answer that the client has already."""
+    bad_words: tuple[str, ...] = ()
+    bias_words: tuple[tuple[str, float], ...] = ()
+    reasoning_budget: int | None = None
+    """Tokens to think."""
 
 
 def parse(tensors: Tensors, parameters: Mapping[str, object]) -> GenerationRequest:
@@ -42,42 +60,103 @@ def parse(tensors: Tensors, parameters: Mapping[str, object]) -> GenerationReque
             f"unknown request parameter {', '.join(map(repr, sorted(parameters)))}: "
             "every setting is an input tensor; the model's metadata lists them"
         )
+    tensors = _by_one_name(tensors)
+    _refuse_beams(tensors)
+    budget = int(_scalar(tensors, "reasoning_budget", -1))
+    sampling = _sampling(tensors)
     return GenerationRequest(
         prompt=_prompt(tensors),
-        sampling=_sampling(tensors),
+        sampling=sampling,
         stream=bool(_scalar(tensors, "stream", False)),
-        stop_words=_stop_words(tensors),
+        stop_words=_words(tensors, "stop_words"),
+        include_stop_words=bool(_scalar(tensors, "include_stop_str_in_output", False)),
         echo_prompt=not _scalar(tensors, "exclude_input_in_output", True),
+        answers=_answers(tensors, sampling),
+        resumed=_ids(tensors, "resume_ids"),
+        bad_words=_words(tensors, "bad_words"),
+        bias_words=_pairs(tensors, _words(tensors, "embedding_bias_words"), "embedding_bias_weights"),
+        reasoning_budget=None if budget < 0 else budget,
     )
 
 
+def _by_one_name(tensors: Tensors) -> Tensors:
+    """`tensors` without aliases; an empty alias is absent, for clients that must send every input."""
+    named = {name: array for name, array in tensors.items() if name not in ALIASES}
+    for alias, name in ALIASES.items():
+        if alias in tensors and tensors[alias].size:
+            if name in named:
+                raise InvalidRequest(f"{alias} is another name of {name}: give one of them")
+            named[name] = tensors[alias]
+    return named
+
+
+def _refuse_beams(tensors: Tensors) -> None:
+    if (width := _scalar(tensors, "beam_width", 1)) != 1:
+        raise InvalidRequest(f"beam_width must be 1, for there is no beam search; it is {width}")
+
+
 def _prompt(tensors: Tensors) -> str | tuple[int, ...]:
-    given = [name for name in ("text_input", "input_ids") if name in tensors]
-    if len(given) != 1:
-        found = "both are" if given else "neither is"
-        raise InvalidRequest(f"give the prompt as text_input or as input_ids; {found} there")
-    if given == ["input_ids"]:
-        prompt: str | tuple[int, ...] = tuple(tensors["input_ids"].ravel().tolist())
-    else:
-        prompt = _text("text_input", _scalar(tensors, "text_input", b""))
-    if not prompt:
+    prompts: dict[str, str | tuple[int, ...]] = {
+        "text_input": _text("text_input", _scalar(tensors, "text_input", b"")),
+        "input_ids": _ids(tensors, "input_ids"),
+    }
+    given = [name for name in PROMPTS if name in tensors]
+    filled = [name for name in given if prompts[name]]
+    if len(filled) == 1:
+        return prompts[filled[0]]
+    if not filled and given:
         raise InvalidRequest(f"the prompt is empty: {given[0]} must hold at least one token")
-    return prompt
+    found = "both are" if filled else "neither is"
+    raise InvalidRequest(f"give the prompt as text_input or as input_ids; {found} there")
 
 
 def _sampling(tensors: Tensors) -> SamplingParams:
     given = {name: _scalar(tensors, name, None) for name in SAMPLING if name in tensors}
-    for name, holds, demand in RULES:
-        if name in given and not holds(given[name]):
-            raise InvalidRequest(f"{name} must be {demand}; it is {given[name]}")
-    return SamplingParams(**given)
+    return SamplingParams(
+        **given,
+        # Clients that must send something for every input send a negative id for none.
+        stop_ids=frozenset(token for token in _ids(tensors, "end_id") if token >= 0),
+        logit_bias=_pairs(tensors, _ids(tensors, "logit_bias_ids"), "logit_bias_values"),
+        logprobs=_logprobs(tensors),
+    )
 
 
-def _stop_words(tensors: Tensors) -> tuple[str, ...]:
-    words = tuple(_text("stop_words", word) for word in tensors.get("stop_words", np.empty(0)).ravel())
+def _logprobs(tensors: Tensors) -> int | None:
+    likeliest = int(_scalar(tensors, "top_n_log_probs", 0))
+    if _scalar(tensors, "return_log_probs", False):
+        return likeliest
+    if likeliest:
+        raise InvalidRequest(f"top_n_log_probs is {likeliest} and return_log_probs false: set it, or leave both out")
+    return None
+
+
+def _answers(tensors: Tensors, sampling: SamplingParams) -> int:
+    count = int(_scalar(tensors, "num_return_sequences", 1))
+    if not 1 <= count <= MOST_ANSWERS:
+        raise InvalidRequest(f"num_return_sequences must be from 1 to {MOST_ANSWERS}; it is {count}")
+    if count > 1 and sampling.temperature == 0:
+        raise InvalidRequest(f"{count} answers at temperature 0 would be {count} times the same: set a temperature")
+    if count > 1 and _ids(tensors, "resume_ids"):
+        raise InvalidRequest("one answer is resumed at a time: give its own seed, and num_return_sequences 1")
+    return count
+
+
+def _ids(tensors: Tensors, name: str) -> tuple[int, ...]:
+    return tuple(tensors[name].ravel().tolist()) if name in tensors else ()
+
+
+def _words(tensors: Tensors, name: str) -> tuple[str, ...]:
+    words = tuple(_text(name, word) for word in tensors.get(name, np.empty(0)).ravel())
     if "" in words:
-        raise InvalidRequest("stop_words holds an empty text, which would end every answer at once: leave it out")
+        raise InvalidRequest(f"{name} holds an empty text, which is everywhere: leave it out")
     return words
+
+
+def _pairs(tensors: Tensors, named: tuple[Named, ...], numbers: str) -> tuple[tuple[Named, float], ...]:
+    values = tensors[numbers].ravel().tolist() if numbers in tensors else []
+    if len(values) != len(named):
+        raise InvalidRequest(f"{numbers} holds {len(values)} numbers for {len(named)} biases: give one for each")
+    return tuple(zip(named, values, strict=True))
 
 
 def _scalar(tensors: Tensors, name: str, default: Any) -> Any:

@@ -4,22 +4,27 @@ from collections.abc import Sequence
 
 
 class StopWords:
-    """Passes text on until one of `words` begins; holds back an end that may yet become one."""
+    """Passes text on until one of `words` begins, or with `included` ends; holds back what may yet become one."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], *, included: bool = False) -> None:
         self._words = tuple(words)
+        self._included = included
         self._held = ""
         self.found = False
 
     def push(self, text: str) -> str:
-        """The part of all text so far, not yet returned, that certainly stands before any stop word."""
+        """The part of all text so far, not yet returned, that certainly stands before the end."""
         if self.found:
             return ""
         text = self._held + text
-        starts = [start for word in self._words if (start := text.find(word)) >= 0]
-        self.found = bool(starts)
-        end = min(starts) if starts else len(text) - self._overlap(text)
-        self._held = "" if self.found else text[end:]
+        places = [(start, len(word)) for word in self._words if (start := text.find(word)) >= 0]
+        self.found = bool(places)
+        if places:
+            start, size = min(places)
+            self._held = ""
+            return text[: start + size * self._included]
+        end = len(text) - self._overlap(text)
+        self._held = text[end:]
         return text[:end]
 
     def flush(self) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nemotron_api.errors import InvalidRequest
-from nemotron_api.tensors import INPUTS
+from nemotron_api.tensors import ALIASES, ANY, INPUTS, Tensor
 from nemotron_backend.request import GenerationRequest, parse
 from nemotron_runtime import SamplingParams
 
@@ -34,32 +34,118 @@ def test_what_is_absent_has_its_default() -> None:
 def test_everything_that_is_given_is_read() -> None:
     given_tensors = tensors(
         input_ids=[3, 1, 2],
-        max_tokens=7,
+        max_tokens=70,
+        min_tokens=7,
         stream=True,
+        num_return_sequences=2,
         temperature=0.5,
         top_k=3,
         top_p=0.25,
+        min_p=0.125,
         seed=2**64 - 1,
+        repetition_penalty=1.25,
+        presence_penalty=-0.5,
+        frequency_penalty=0.75,
+        logit_bias_ids=[4, 5],
+        logit_bias_values=[1.5, -1.5],
+        embedding_bias_words=[b"no"],
+        embedding_bias_weights=[-3.0],
+        bad_words=[b"worse", b"worst"],
         stop_words=[b"\n\n", "Ende ∎".encode()],
+        include_stop_str_in_output=True,
+        end_id=[9, -1],
         ignore_eos=True,
+        reasoning_budget=100,
+        return_log_probs=True,
+        top_n_log_probs=4,
         exclude_input_in_output=False,
+        beam_width=1,
     )
 
     assert parse(given_tensors, {}) == GenerationRequest(
         prompt=(3, 1, 2),
-        sampling=SamplingParams(max_tokens=7, temperature=0.5, top_k=3, top_p=0.25, seed=2**64 - 1, ignore_eos=True),
+        sampling=SamplingParams(
+            max_tokens=70,
+            min_tokens=7,
+            temperature=0.5,
+            top_k=3,
+            top_p=0.25,
+            min_p=0.125,
+            seed=2**64 - 1,
+            repetition_penalty=1.25,
+            presence_penalty=-0.5,
+            frequency_penalty=0.75,
+            logit_bias=((4, 1.5), (5, -1.5)),
+            stop_ids=frozenset({9}),
+            ignore_eos=True,
+            logprobs=4,
+        ),
         stream=True,
+        answers=2,
         stop_words=("\n\n", "Ende ∎"),
+        include_stop_words=True,
         echo_prompt=True,
+        bad_words=("worse", "worst"),
+        bias_words=(("no", -3.0),),
+        reasoning_budget=100,
     )
 
 
-def test_every_declared_input_is_understood() -> None:
-    """A name in the table that `parse` ignores would be a setting without effect."""
-    known = parse.__globals__["SAMPLING"]
-    read = {"text_input", "input_ids", "stream", "stop_words", "exclude_input_in_output", *known}
+WITHOUT_EFFECT = {"length_penalty", "len_penalty", "pad_id"}
+"""Their meaning in the table says so."""
 
-    assert read == {tensor.name for tensor in INPUTS}
+OTHER_THAN_DEFAULT: dict[str, Any] = {"temperature": 0.5, "top_p": 0.5, "min_p": 0.5, "exclude_input_in_output": False}
+
+
+@pytest.mark.parametrize("tensor", INPUTS, ids=lambda tensor: tensor.name)
+def test_every_declared_input_is_understood(tensor: Tensor) -> None:
+    """A name in the table that `parse` ignores would be a setting without effect."""
+    usual = {"BYTES": b"other", "BOOL": True}.get(tensor.datatype, 2)
+    value = OTHER_THAN_DEFAULT.get(tensor.name, usual)
+    plain = parse(tensors(text_input=b"a"), {})
+
+    try:
+        has_effect = parse(tensors(**{"text_input": b"a", tensor.name: value}), {}) != plain
+    except InvalidRequest:
+        has_effect = True
+
+    assert has_effect == (tensor.name not in WITHOUT_EFFECT)
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_an_alias_is_the_setting_it_stands_for(alias: str, name: str) -> None:
+    value = 3 if name != "num_return_sequences" else 1
+
+    assert parse(tensors(text_input=b"a", **{alias: value}), {}) == parse(tensors(text_input=b"a", **{name: value}), {})
+    assert parse(tensors(text_input=b"a", **{name: value, alias: []}), {}) == parse(
+        tensors(text_input=b"a", **{name: value}), {}
+    )
+    with pytest.raises(InvalidRequest, match=f"{alias} is another name of {name}: give one"):
+        parse(tensors(text_input=b"a", **{alias: value, name: value}), {})
+
+
+def test_a_client_that_must_send_every_input_can() -> None:
+    """With these the request is the one that gives a prompt alone."""
+    neutral: dict[str, Any] = {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 16,
+        "num_return_sequences": 1,
+        "repetition_penalty": 1.0,
+        "end_id": -1,
+        "reasoning_budget": -1,
+        "exclude_input_in_output": True,
+        "beam_width": 1,
+        "length_penalty": 1.0,
+    }
+    every = {tensor.name: neutral.get(tensor.name, [] if tensor.dims == (ANY,) else 0) for tensor in INPUTS}
+
+    assert parse(tensors(**every | {"text_input": b"a"}), {}) == parse(tensors(text_input=b"a"), {})
+    assert parse(tensors(**every | {"text_input": b"", "input_ids": [7]}), {}) == parse(tensors(input_ids=[7]), {})
+
+
+def test_a_resumed_answer_brings_its_tokens() -> None:
+    assert parse(tensors(text_input=b"a", resume_ids=[5, 6]), {}).resumed == (5, 6)
 
 
 @given(st.text(min_size=1))
@@ -90,10 +176,19 @@ def test_any_bytes_are_a_prompt_or_refused(value: bytes) -> None:
         pytest.param({"input_ids": []}, "input_ids must hold at least one token", id="empty-ids"),
         pytest.param({"text_input": [b"a", b"b"]}, "exactly one value; it holds 2", id="two-texts"),
         pytest.param({"text_input": b"a", "max_tokens": []}, "max_tokens must hold exactly one", id="no-value"),
-        pytest.param({"text_input": b"a", "max_tokens": 0}, "max_tokens must be at least 1; it is 0", id="zero"),
-        pytest.param({"text_input": b"a", "temperature": float("nan")}, "temperature .* it is nan", id="nan"),
-        pytest.param({"text_input": b"a", "temperature": float("inf")}, "temperature .* it is inf", id="infinite"),
-        pytest.param({"text_input": b"a", "top_p": float("nan")}, "top_p .* it is nan", id="top-p-nan"),
+        pytest.param({"text_input": b"a", "bad_words": [b""]}, "bad_words holds an empty text", id="empty-bad-word"),
+        pytest.param({"text_input": b"a", "n": 17}, "from 1 to 16; it is 17", id="too-many-answers"),
+        pytest.param({"text_input": b"a", "n": 0}, "num_return_sequences must be from 1", id="no-answers"),
+        pytest.param({"text_input": b"a", "n": 2}, "2 answers at temperature 0", id="equal-answers"),
+        pytest.param(
+            {"text_input": b"a", "n": 2, "temperature": 1.0, "resume_ids": [4]}, "resumed at a time", id="resume-two"
+        ),
+        pytest.param({"text_input": b"a", "beam_width": 4}, "no beam search; it is 4", id="beams"),
+        pytest.param({"text_input": b"a", "top_n_log_probs": 2}, "return_log_probs false", id="top-n-of-nothing"),
+        pytest.param({"text_input": b"a", "logit_bias_ids": [2]}, "0 numbers for 1 biases", id="bias-without-number"),
+        pytest.param(
+            {"text_input": b"a", "embedding_bias_weights": [2.0]}, "1 numbers for 0 biases", id="number-without-bias"
+        ),
         pytest.param({"text_input": b"a", "stop_words": [b"x", b""]}, "empty text", id="empty-stop-word"),
         pytest.param({"text_input": b"a", "stop_words": [b"\xff"]}, "stop_words is not valid UTF-8", id="stop-bytes"),
     ],

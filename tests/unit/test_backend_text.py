@@ -1,43 +1,26 @@
 """Text comes in whole characters, ends before stop words, and joined is the text of all tokens."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from nemotron_api.tensors import OUTPUTS
 from nemotron_backend.answer import Answer
 from nemotron_backend.detokenize import Detokenizer
 from nemotron_backend.request import GenerationRequest
+from nemotron_backend.response import tensors
 from nemotron_backend.stop_words import StopWords
-from nemotron_runtime import SamplingParams
+from nemotron_runtime import SamplingParams, TokenLogprobs
+from tests.builders.byte_level import BYTE_LEVEL, decode
 
 pytestmark = pytest.mark.unit
 
 
-def byte_level() -> Tokenizer:
-    """Token n is byte n, the hardest case: every character beyond ASCII takes several tokens."""
-    alphabet = _byte_letters()
-    tokenizer = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def _byte_letters() -> list[str]:
-    """The letter by which byte-level tokenizers write each byte."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = (byte for byte in range(256) if byte not in printable)
-    letters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
-    return [letters[byte] for byte in range(256)]
-
-
-BYTE_LEVEL = byte_level()
-
-
 def pieces(groups: list[list[int]]) -> list[str]:
-    detokenizer = Detokenizer(lambda ids: str(BYTE_LEVEL.decode(list(ids))))
+    detokenizer = Detokenizer(decode)
     return [*(detokenizer.push(group) for group in groups), detokenizer.flush()]
 
 
@@ -94,9 +77,9 @@ def test_only_an_end_that_may_become_a_stop_word_waits() -> None:
     assert not stop_words.found
 
 
-def an_answer(*stop_words: str, prompt: str = "Q:", echo: bool = False) -> Answer:
-    request = GenerationRequest(prompt, SamplingParams(), stop_words=stop_words, echo_prompt=echo)
-    return Answer(request, len(prompt), lambda ids: str(BYTE_LEVEL.decode(list(ids))))
+def an_answer(*stop_words: str, prompt: str = "Q:", echo: bool = False, **sampling: Any) -> Answer:
+    request = GenerationRequest(prompt, SamplingParams(**sampling), stop_words=stop_words, echo_prompt=echo)
+    return Answer(request, len(prompt), decode)
 
 
 def test_chunks_carry_what_is_new() -> None:
@@ -131,3 +114,74 @@ def test_an_end_that_only_began_like_a_stop_word_is_returned() -> None:
     answer.extend(b"no ST", "length")
 
     assert answer.take().text == "no ST"
+
+
+@given(st.lists(st.text(alphabet="ab", max_size=3), max_size=12), st.text(alphabet="ab", min_size=1, max_size=4))
+def test_text_ends_after_a_stop_word_that_is_to_be_included(parts: list[str], word: str) -> None:
+    stop_words = StopWords([word], included=True)
+
+    text = "".join([*(stop_words.push(part) for part in parts), stop_words.flush()])
+
+    before, found, _ = "".join(parts).partition(word)
+    assert text == before + found
+
+
+def test_a_stop_word_is_looked_for_once_there_are_min_tokens() -> None:
+    answer = an_answer("ab", min_tokens=4)
+
+    answer.extend(b"ababxabx")
+
+    # The fourth token is the first that may end a stop word, and what stood before it is gone by.
+    assert answer.take().text == "ababx"
+    assert answer.finish_reason == "stop"
+
+
+def some_logprobs(*chosen: float) -> list[TokenLogprobs]:
+    return [TokenLogprobs(each) for each in chosen]
+
+
+def test_log_probabilities_belong_to_the_tokens_beside_them() -> None:
+    answer = an_answer("b", logprobs=0)
+
+    answer.extend(b"xa", logprobs=some_logprobs(-1.0, -2.0))
+    first = answer.take()
+    answer.extend(b"abc", "length", logprobs=some_logprobs(-4.0, -8.0, -16.0))
+    last = answer.take()
+
+    assert (first.logprobs, first.cum_log_probs) == ((*some_logprobs(-1.0, -2.0),), -3.0)
+    assert (last.logprobs, last.cum_log_probs) == ((*some_logprobs(-4.0, -8.0),), -15.0)
+    assert len(last.token_ids) == 2
+
+
+def test_who_asks_for_no_log_probabilities_and_one_answer_hears_of_neither() -> None:
+    answer = an_answer()
+    answer.extend(b"x")
+
+    assert tensors(answer.take()).keys() == {
+        "text_output",
+        "output_ids",
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+    }
+
+
+def test_every_output_is_of_the_shape_the_table_says() -> None:
+    request = GenerationRequest("Q", SamplingParams(logprobs=2), answers=3)
+    answer = Answer(request, 1, decode, 2)
+    answer.extend(b"ab", logprobs=[TokenLogprobs(-1.0, ((97, -1.0), (4, -2.0)))] * 2)
+
+    written = tensors(answer.take())
+
+    assert written.keys() == {output.name for output in OUTPUTS}
+    assert all(array.ndim == len(output.dims) for output in OUTPUTS for array in [written[output.name]])
+    assert written["sequence_index"].tolist() == [2]
+    assert written["top_ids"].tolist() == [[97, 4]] * 2
+    assert written["top_log_probs"].tolist() == [[-1.0, -2.0]] * 2
+    assert written["cum_log_probs"].tolist() == [-2.0]
+
+
+def test_an_answer_that_gathered_nothing_has_empty_outputs() -> None:
+    written = tensors(an_answer(logprobs=1).take())
+
+    assert written["output_ids"].size == written["output_log_probs"].size == 0

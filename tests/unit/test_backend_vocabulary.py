@@ -1,0 +1,58 @@
+"""What a request says in words becomes the tokens of this model, or a sentence that says what to change."""
+
+import pytest
+
+from nemotron_api.errors import InvalidRequest
+from nemotron_backend.request import GenerationRequest
+from nemotron_backend.vocabulary import Vocabulary, settle
+from nemotron_runtime import SamplingParams, ThinkingBudget
+from tests.builders.byte_level import byte_level
+
+pytestmark = pytest.mark.unit
+
+PLAIN = Vocabulary(byte_level())
+THINKING = Vocabulary(byte_level("<think>", "</think>"))
+
+
+GREEDY = SamplingParams()
+
+
+def a_request(sampling: SamplingParams = GREEDY, **more: object) -> GenerationRequest:
+    return GenerationRequest("Q", sampling, **more)  # type: ignore[arg-type]
+
+
+def test_a_request_without_words_is_as_it_was() -> None:
+    sampling = SamplingParams(temperature=0.5, seed=3)
+
+    assert settle(a_request(sampling), PLAIN) == (sampling,)
+
+
+def test_each_answer_has_the_next_seed() -> None:
+    samplings = settle(a_request(SamplingParams(temperature=1.0, seed=2**64 - 2), answers=4), PLAIN)
+
+    assert [each.seed for each in samplings] == [2**64 - 2, 2**64 - 1, 0, 1]
+
+
+def test_a_bad_word_is_banned_at_a_start_and_after_a_blank() -> None:
+    (sampling,) = settle(a_request(bad_words=("no", " so")), PLAIN)
+
+    assert sampling.bad_words == ((*b"no",), (*b" no",), (*b" so",))
+
+
+def test_biases_of_words_and_ids_add_up() -> None:
+    (sampling,) = settle(
+        a_request(SamplingParams(logit_bias=((97, 1.0), (5, 2.0))), bias_words=(("aab", 10.0),)), PLAIN
+    )
+
+    assert dict(sampling.logit_bias) == {97: 11.0, 98: 10.0, 5: 2.0}
+
+
+def test_a_budget_knows_the_tokens_of_thinking_and_those_with_a_newline() -> None:
+    (sampling,) = settle(a_request(reasoning_budget=7), THINKING)
+
+    assert sampling.thinking == ThinkingBudget(256, 257, frozenset(b"\n"), 7)
+
+
+def test_a_model_that_does_not_think_has_no_budget() -> None:
+    with pytest.raises(InvalidRequest, match=r"no <think> and </think>, .* leave reasoning_budget out"):
+        settle(a_request(reasoning_budget=7), PLAIN)
