@@ -87,5 +87,4 @@ def open_executor(
     keep_freed_memory()
     with torch.inference_mode():
         network = model.build(config, tensors, EXACT if exact else FAST)
-        memory = Memory(config, runtime)
-    return config, TorchExecutor(config, network, memory, threads=threads)
+    return config, TorchExecutor(config, network, Memory(config, runtime), threads=threads)

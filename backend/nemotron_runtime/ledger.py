@@ -24,7 +24,7 @@ class Ledger:
         self.waiting: list[Request] = []
         self.running: list[Request] = []
         self._budget = budget
-        self._holdings = Holdings(slots, pages, budget.page_tokens, cache)
+        self.holdings = Holdings(slots, pages, budget.page_tokens, cache)
         self._served: dict[str, float] = {}
         self._steps = self._prompt_tokens = self._generated_tokens = 0
         self._hit_tokens = self._drafted = self._accepted = self._preemptions = 0
@@ -52,7 +52,7 @@ class Ledger:
         for candidate in step.admitted:
             moves += self._admit(candidate.request, hits[candidate.request], spared)
         for piece in step.slices:
-            moves += self._holdings.grow(piece.lease, piece.stop, spared)
+            moves += self.holdings.grow(piece.lease, piece.stop, spared)
         self._steps += bool(step.slices)
         return step, moves
 
@@ -75,7 +75,7 @@ class Ledger:
         if request.stops[-1:] == [request.computed]:
             request.stops.pop()
             hashes = tuple(request.chain[: request.computed // BLOCK + 1])
-            return self._holdings.keep(lease, request.tokens[: request.computed], hashes)
+            return self.holdings.keep(lease, request.tokens[: request.computed], hashes)
         return []
 
     def finish(self, request: Request) -> None:
@@ -84,7 +84,7 @@ class Ledger:
         lease, request.lease = request.held, None
         extend(request.chain, request.tokens[: request.computed], request.terms.salt)
         hashes = tuple(request.chain[: request.computed // BLOCK + 1])
-        self._holdings.donate(lease, request.tokens[: request.computed], hashes)
+        self.holdings.donate(lease, request.tokens[: request.computed], hashes)
 
     def release(self, requests: Iterable[Request]) -> None:
         """Strike requests out, wherever they are, and take back what they hold."""
@@ -93,7 +93,7 @@ class Ledger:
                 self.waiting.remove(request)
             else:
                 self.running.remove(request)
-                self._holdings.end(request.lease)
+                self.holdings.end(request.lease)
                 request.lease = None
 
     def all(self) -> tuple[Request, ...]:
@@ -101,12 +101,12 @@ class Ledger:
 
     def _schedule(self, hits: dict[Request, Hit | None]) -> Step:
         spared = {hit.entry for hit in hits.values() if hit}
-        pages, wanted = self._holdings.free_pages(spared)
+        pages, wanted = self.holdings.free_pages(spared)
         pools = Pools(
-            slots=self._holdings.free_slots(spared),
+            slots=self.holdings.free_slots(spared),
             pages=pages,
             spared_pages=wanted,
-            freed_pages=lambda request: self._holdings.pages_freed_by(request.held),
+            freed_pages=lambda request: self.holdings.pages_freed_by(request.held),
         )
         return schedule([self._candidate(*each) for each in hits.items()], self.running, pools, self._budget)
 
@@ -126,7 +126,7 @@ class Ledger:
         """What is kept for a request, and whether another one is about to keep much more."""
         if request.parked is not None:
             return None, False
-        found = self._holdings.cache.find(request.tokens, request.chain)
+        found = self.holdings.cache.find(request.tokens, request.chain)
         known = found.hit.tokens if found.hit else 0
         for other in self.running:
             if other.backlog:
@@ -146,12 +146,12 @@ class Ledger:
         return Candidate(request, reused, reused // self._budget.page_tokens)
 
     def _admit(self, request: Request, hit: Hit | None, spared: Iterable[Entry]) -> list[Move]:
-        lease, moves = self._holdings.lend(hit, set(spared))
+        lease, moves = self.holdings.lend(hit, set(spared))
         self.waiting.remove(request)
         self.running.append(request)
         if parked := request.parked:
             lease.anchor, lease.written = parked.anchor, parked.written
-            moves = [*self._holdings.grow(lease, request.computed, set(spared)), Resume(request)]
+            moves = [*self.holdings.grow(lease, request.computed, set(spared)), Resume(request)]
         elif hit:
             request.computed = hit.tokens
             self._hit_tokens += min(hit.tokens, request.prompt_tokens)
@@ -166,15 +166,15 @@ class Ledger:
         self.waiting.append(request)
         lease, request.lease, request.drafts = request.held, None, ()
         if not request.computed:
-            self._holdings.end(lease)
+            self.holdings.end(lease)
             return []
         request.parked = Parked(lease.anchor, lease.written)
         used = lease.pages[: self._budget.pages(request.computed)]
-        self._holdings.end(lease)
+        self.holdings.end(lease)
         return [Park(request, lease.slot, used)]
 
     def stats(self, last_step_seconds: float) -> EngineStats:
-        holdings = self._holdings
+        holdings = self.holdings
         return EngineStats(
             waiting=len(self.waiting),
             running=len(self.running),

@@ -64,6 +64,11 @@ class Slice:
         return self.tokens - len(self.drafts)
 
     @property
+    def is_decode(self) -> bool:
+        """Whether it is one token and its drafts, which the budget for prompts leaves alone."""
+        return self.is_last and self.confirmed == 1
+
+    @property
     def ids(self) -> list[int]:
         return [*self.request.tokens[self.start : self.start + self.confirmed], *self.drafts]
 
@@ -166,14 +171,14 @@ class _Plan:
         self._slots += 1
         self._pages += self._pools.freed_pages(request) + self._taken.pop(request.id, 0)
         piece = self.slices.pop(request.id, None)
-        if piece and request.pending > 1:
+        if piece and not piece.is_decode:
             self._left += piece.tokens
 
     def _take(self, piece: Slice, pages: int) -> None:
         self._pages -= pages
         self._taken[piece.request.id] = pages
         self.slices[piece.request.id] = piece
-        if piece.request.pending > 1:
+        if not piece.is_decode:
             self._left -= piece.tokens
 
 

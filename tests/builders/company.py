@@ -1,7 +1,7 @@
 """Run many requests in each other's company, and note the logits of every prefix that was computed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Recorder:
 class Guesser:
     """A drafter that knows the answers, and is wrong about every third token; seeded, so that runs repeat."""
 
-    answers: dict[Prefix, Sequence[int]]
+    answers: Mapping[Prefix, Sequence[int]]
     dice: random.Random
     vocabulary: int
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nemotron_kernels.paged_attention import attend_one_each, attend_span, paged_attention
-from tests.builders.numbers import FP64_ROUNDING, SEEDS, error, random
+from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, paged_attention
+from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, error, random
 
 pytestmark = pytest.mark.contract
 
@@ -26,20 +26,49 @@ def tables(sequences: int, seed: int) -> Tensor:
     return torch.randperm(PAGES, generator=torch.Generator().manual_seed(seed))[: 5 * sequences].view(sequences, 5)
 
 
-@given(ends=st.lists(st.integers(1, 20), min_size=1, max_size=6), seed=SEEDS)
-def test_one_query_each_is_the_reference(ends: list[int], seed: int) -> None:
+@given(starts=st.lists(st.integers(0, 16), min_size=1, max_size=6), count=st.integers(1, 4), seed=SEEDS)
+def test_a_window_is_the_reference(starts: list[int], count: int, seed: int) -> None:
     keys, values = cache(seed)
-    queries, pages, lengths = (
-        random(len(ends), 6, 8, seed=seed, dtype=torch.float64),
-        tables(len(ends), seed),
-        torch.tensor(ends),
-    )
-    longest = -(-max(ends) // PAGE_TOKENS)
+    queries = random(len(starts), count, 6, 8, seed=seed, dtype=torch.float64)
+    pages, positions = tables(len(starts), seed), torch.tensor(starts)[:, None] + torch.arange(count)
+    longest = -(-(max(starts) + count) // PAGE_TOKENS)
 
-    out = attend_one_each(queries, keys, values, pages[:, :longest], lengths)
+    out = attend_window(queries, keys, values, pages[:, :longest], positions)
 
-    expected = paged_attention(queries, keys, values, pages, torch.arange(len(ends)), lengths - 1)
-    assert error(out, expected) < FP64_ROUNDING
+    owners = torch.arange(len(starts)).repeat_interleave(count)
+    expected = paged_attention(queries.flatten(0, 1), keys, values, pages, owners, positions.flatten())
+    assert error(out.flatten(0, 1), expected) < FP64_ROUNDING
+
+
+@given(positions=st.lists(st.integers(0, 119), min_size=1, max_size=6), seed=SEEDS)
+def test_attention_in_splits_is_the_reference(positions: list[int], seed: int) -> None:
+    # given sequences of up to two splits, whose last pages no table needs to name
+    keys, values = cache(seed, torch.float32)
+    queries = random(len(positions), 6, 8, seed=seed)
+    pages = torch.randint(PAGES, (len(positions), 30), generator=torch.Generator().manual_seed(seed))
+    needed = max(positions) // PAGE_TOKENS + 1
+
+    out = attend_in_splits(queries, keys, values, pages[:, :needed], torch.tensor(positions))
+
+    owners = torch.arange(len(positions))
+    expected = paged_attention(queries.double(), keys.double(), values.double(), pages, owners, torch.tensor(positions))
+    assert error(out, expected) < FP32_ROUNDING
+
+
+@given(positions=st.lists(st.integers(0, 119), min_size=2, max_size=6), seed=SEEDS)
+def test_attention_in_splits_gives_each_query_bits_of_its_own(positions: list[int], seed: int) -> None:
+    keys, values = cache(seed, torch.bfloat16)
+    queries = random(len(positions), 6, 8, seed=seed, dtype=torch.bfloat16)
+    pages = torch.randint(PAGES, (len(positions), 30), generator=torch.Generator().manual_seed(seed))
+
+    together = attend_in_splits(queries, keys, values, pages, torch.tensor(positions))
+
+    for row, position in enumerate(positions):
+        mine = slice(row, row + 1)
+        alone = attend_in_splits(
+            queries[mine], keys, values, pages[mine, : position // 4 + 1], torch.tensor([position])
+        )
+        assert torch.equal(together[row], alone[0])
 
 
 @given(start=st.integers(0, 19), data=st.data(), seed=SEEDS)
@@ -69,10 +98,11 @@ def test_the_attention_reference_is_torchs_causal_attention() -> None:
 
 def test_where_a_sequences_pages_lie_makes_no_difference() -> None:
     keys, values = cache(0)
-    queries, pages, lengths = random(2, 6, 8, seed=1, dtype=torch.float64), tables(2, 0), torch.tensor([17, 9])
+    queries, pages = random(2, 1, 6, 8, seed=1, dtype=torch.float64), tables(2, 0)
+    positions = torch.tensor([[16], [8]])
     moved = torch.randperm(PAGES, generator=torch.Generator().manual_seed(5))
     back = torch.empty_like(moved).scatter_(0, moved, torch.arange(PAGES))
 
-    there = attend_one_each(queries, keys[moved], values[moved], back[pages], lengths)
+    there = attend_window(queries, keys[moved], values[moved], back[pages], positions)
 
-    assert torch.equal(there, attend_one_each(queries, keys, values, pages, lengths))
+    assert torch.equal(there, attend_window(queries, keys, values, pages, positions))

@@ -10,8 +10,9 @@ from transformers import NemotronHForCausalLM
 from nemotron_runtime import SamplingParams, pack
 from nemotron_runtime.config import load_config
 from nemotron_runtime.executor import open_executor
+from nemotron_runtime.moves import ClearPages, ClearSlot
 from nemotron_runtime.request import Lease, Request
-from nemotron_runtime.scheduler import Slice, Step
+from nemotron_runtime.scheduler import Slice
 from tests.builders.checkpoints import an_oracle, oracle_logits, without_dt_clamp
 
 pytestmark = pytest.mark.contract
@@ -31,13 +32,17 @@ def teacher_forced(directory: Path, tokens: list[int], prefill: int) -> Tensor:
     """The engine's logits (l, vocabulary) from position prefill-1 on: a prefill, then one token at a time."""
     config = load_config(directory)
     _, executor = open_executor(directory, config)
-    lease = Lease(slot=0, pages=tuple(range(1, 1 + config.pages_for(len(tokens)))))
-    request = Request(1, len(tokens), tokens, SamplingParams(), frozenset(), lambda event: None, lease=lease)
-    executor.admit(lease)
+    lease = Lease(slot=0, pages=list(range(1, 1 + config.pages_for(len(tokens)))))
+    request = Request(1, len(tokens), tokens, SamplingParams(), lambda event: None, lease=lease)
+    executor.move([ClearSlot(0), ClearPages(lease.pages)])
     sizes = [prefill, *[1] * (len(tokens) - prefill)]
     starts = [0, *range(prefill, len(tokens))]
-    slices = [Slice(request, start, size, is_last=True) for start, size in zip(starts, sizes, strict=True)]
-    return torch.cat([executor.run(Step((), (piece,))) for piece in slices])
+    logits = []
+    for start, size in zip(starts, sizes, strict=True):
+        piece = Slice(request, start, size, is_last=True)
+        logits.append(executor.run([piece]))
+        lease.anchor = piece.next_anchor
+    return torch.cat(logits)
 
 
 def errors(logits: Tensor, expected: Tensor) -> tuple[float, float]:

@@ -175,8 +175,8 @@ def test_a_sink_that_raises_loses_its_own_request_only(engine: HybridEngine, cap
 
 def test_a_sequence_that_goes_wrong_leaves_nothing_for_the_next_holder(directory: Path, gate: Gate) -> None:
     # given memory that an earlier holder filled with NaN
-    for part in (gate.executor.memory.states, gate.executor.memory.taps):
-        part.fill_(torch.nan)
+    for stack in gate.executor.memory.stacks:
+        stack.fill_(torch.nan)
     gate.executor.memory.keys[:, 1:] = torch.nan
     gate.executor.memory.values[:, 1:] = torch.nan
     gate.open.set()

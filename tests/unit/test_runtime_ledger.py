@@ -1,46 +1,125 @@
 """The books balance under any order of arrivals, steps, ends and aborts: nothing leaks, nothing is lent twice."""
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nemotron_runtime import SamplingParams
+from nemotron_runtime import SamplingParams, Terms
 from nemotron_runtime.ledger import Ledger
+from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.pools import Pool
+from nemotron_runtime.prefix_cache import PrefixCache
 from nemotron_runtime.request import Request
-from nemotron_runtime.scheduler import Budget
+from nemotron_runtime.scheduler import Budget, Slice
 
 pytestmark = pytest.mark.unit
 
-SLOTS, PAGES = 3, 20
-BUDGET = Budget(prefill_tokens=8, page_tokens=4)
+SLOTS, PAGES, PAGE_TOKENS, LONGEST = 4, 7, 16, 100
+BUDGET = Budget(prefill_tokens=24, page_tokens=PAGE_TOKENS, running=3)
+
+
+class Contents:
+    """Stands for the memory: what was written where, token by token, as an executor would have it."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[int, ...]] = {}
+        self.pages: dict[int, dict[int, tuple[int, ...]]] = {}
+
+    def move(self, move: Move) -> None:
+        match move:
+            case ClearSlot(slot):
+                self.slots[slot] = ()
+            case ClearPages(pages):
+                self.pages.update({page: {} for page in pages})
+            case CopySlot(source, target):
+                self.slots[target] = self.slots[source]
+            case CopyPage(source, target):
+                self.pages[target] = dict(self.pages[source])
+            case Park(request, slot, pages) if request.parked:
+                request.parked.content = self.slots[slot], [dict(self.pages[page]) for page in pages]
+            case Resume(request) if request.parked:
+                self.slots[request.held.slot], pages = request.parked.content
+                for page, content in zip(request.held.pages, pages, strict=False):
+                    self.pages[page] = dict(content)
+                request.parked = None
+
+    def compute(self, piece: Slice) -> None:
+        """Every token must find all tokens before it: in the slot, from the anchor on at least, and in the pages."""
+        request, lease = piece.request, piece.lease
+        before = tuple(request.tokens[: piece.start])
+        assert self.slots[lease.slot][: piece.start] == before, "the state is of other tokens"
+        for position in range(piece.start):
+            kept = self.pages[lease.pages[position // PAGE_TOKENS]][position % PAGE_TOKENS]
+            assert kept == before[: position + 1], "a page holds another sequence's tokens"
+        after = (*before, *piece.ids)
+        self.slots[lease.slot] = after
+        for position in range(piece.start, piece.stop):
+            self.pages[lease.pages[position // PAGE_TOKENS]][position % PAGE_TOKENS] = after[: position + 1]
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Plays the engine, with the executor left out."""
+    """Plays the engine; the model chooses 7 or 8, and drafts are right now and then."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(SLOTS, PAGES, BUDGET)
+        self.ledger = Ledger(SLOTS, PAGES, BUDGET, PrefixCache(1000, 100))
+        self.contents = Contents()
+        self.dice = random.Random(0)
         self.submitted = 0
 
-    @rule(prompt=st.integers(1, 30), max_tokens=st.integers(1, 30))
-    def submit(self, prompt: int, max_tokens: int) -> None:
+    @rule(
+        stem=st.sampled_from([0, 16, 33, 48]),
+        prompt=st.integers(1, 30),
+        max_tokens=st.integers(1, 22),
+        priority=st.integers(0, 2),
+        client=st.sampled_from("ab"),
+        salt=st.sampled_from(["", "s"]),
+        resumed=st.integers(0, 5),
+    )
+    def submit(
+        self, stem: int, prompt: int, max_tokens: int, priority: int, client: str, salt: str, resumed: int
+    ) -> None:
         self.submitted += 1
+        tokens = [*[5] * stem, *(self.dice.randrange(3) for _ in range(prompt))]
         sampling = SamplingParams(max_tokens=max_tokens)
-        self.ledger.add(Request(self.submitted, prompt, [7] * prompt, sampling, frozenset(), lambda event: None))
+        terms = Terms(client=client, priority=priority, salt=salt)
+        more = [7] * min(resumed, max_tokens - 1)
+        request = Request(
+            self.submitted, len(tokens), [*tokens, *more], sampling, lambda event: None, terms, stops=[len(tokens)]
+        )
+        self.ledger.add(request)
 
-    @rule(tokens=st.integers(1, 5))
-    def step(self, tokens: int) -> None:
-        for _ in range(tokens):
-            step = self.ledger.next_step()
-            self.ledger.advance(step)
+    @rule(steps=st.integers(1, 8))
+    def step(self, steps: int) -> None:
+        for _ in range(steps):
+            for request in self.ledger.running:
+                most = request.sampling.max_tokens - request.generated - 1
+                if request.pending == 1:
+                    request.drafts = tuple(self.dice.choices([7, 8], k=self.dice.randint(0, min(4, most))))
+            step, moves = self.ledger.next_step()
+            self.play(moves)
             for piece in step.slices:
-                if piece.is_last:
-                    self.ledger.append(piece.request, 7)
-                    if piece.request.finish_reason:
-                        self.ledger.release([piece.request])
+                self.contents.compute(piece)
+                chosen = self.chosen(piece)
+                self.play(self.ledger.advance(piece, chosen))
+                if chosen and piece.request.finish_reason:
+                    self.ledger.finish(piece.request)
+
+    def chosen(self, piece: Slice) -> list[int]:
+        tokens: list[int] = []
+        for draft in (*piece.drafts, None) if piece.is_last else ():
+            tokens.append(self.dice.choice([7, 8]))
+            if tokens[-1] != draft:
+                break
+        return tokens
+
+    def play(self, moves: list[Move]) -> None:
+        for move in moves:
+            self.contents.move(move)
 
     @precondition(lambda self: self.ledger.all())
     @rule(data=st.data())
@@ -48,27 +127,31 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.release(data.draw(st.lists(st.sampled_from(self.ledger.all()), unique_by=id)))
 
     @invariant()
-    def units_are_lent_once(self) -> None:
-        leases = [request.held for request in self.ledger.running]
-        slots, pages = [lease.slot for lease in leases], [page for lease in leases for page in lease.pages]
-        stats = self.ledger.stats(0.0)
-        assert len(set(slots)) == len(slots) == stats.state_slots_used == stats.running
-        assert len(set(pages)) == len(pages) == stats.kv_pages_used
-        assert set(slots) <= set(range(SLOTS))
-        assert set(pages) <= set(range(1, PAGES + 1)), "page 0 is nobody's"
+    def units_are_lent_to_those_who_hold_them(self) -> None:
+        holdings, leases = self.ledger.holdings, [request.held for request in self.ledger.running]
+        entries = list(holdings.cache)
+        slots = [each.slot for each in (*leases, *entries)]
+        pages = Counter(page for each in (*leases, *entries) for page in each.pages)
+        assert len(set(slots)) == len(slots) == holdings.slots.used <= SLOTS
+        assert len(pages) == holdings.pages.used <= PAGES
+        assert all(holdings.pages.holders(page) == count for page, count in pages.items())
+        assert 0 not in pages, "page 0 is nobody's"
+        assert len(leases) <= BUDGET.running
 
     @invariant()
-    def a_running_request_has_pages_for_every_token_it_may_have(self) -> None:
-        for request in self.ledger.running:
-            assert len(request.tokens) <= request.most_tokens <= len(request.held.pages) * BUDGET.page_tokens
+    def only_kept_pages_are_those_no_lease_has(self) -> None:
+        leased = {page for request in self.ledger.running for page in request.held.pages}
+        kept = {page for entry in self.ledger.holdings.cache for page in entry.pages}
+        assert self.ledger.holdings.kept_pages == len(kept - leased)
+        assert self.ledger.stats(0.0).kv_pages_used == len(leased)
 
     @invariant()
     def those_who_wait_hold_nothing(self) -> None:
         assert all(request.lease is None for request in self.ledger.waiting)
 
     def teardown(self) -> None:
-        """Whatever happened, everyone who is left can be served to the end, and then all units are free."""
-        for _ in range(1000):
+        """Whatever happened, everyone who is left can be served to the end, and then all units are free or kept."""
+        for _ in range(2000):
             if not self.ledger.all():
                 break
             self.step(1)
@@ -85,17 +168,23 @@ def test_a_pool_lends_each_unit_once() -> None:
 
     taken = pool.take(2)
 
-    assert taken == (1, 2)
+    assert taken == [1, 2]
     assert (pool.free, pool.used) == (1, 2)
     with pytest.raises(ValueError, match="asked for 2 units, but only 1 of 3 are free"):
         pool.take(2)
 
 
-def test_a_pool_takes_back_only_what_it_lent() -> None:
+def test_a_shared_unit_is_free_when_its_last_holder_gave_it_back() -> None:
     pool = Pool(3)
     taken = pool.take(1)
+    pool.share(taken)
+
+    pool.give_back(taken)
+    assert (pool.free, pool.holders(taken[0])) == (2, 1)
     pool.give_back(taken)
 
-    with pytest.raises(KeyError):
-        pool.give_back(taken)
     assert pool.free == 3
+    with pytest.raises(ValueError, match="unit 0 is not lent"):
+        pool.give_back(taken)
+    with pytest.raises(ValueError, match="unit 0 is free"):
+        pool.share(taken)
