@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,35 +109,29 @@ def _cells(piece: Slice, page_tokens: int) -> list[int]:
 
 
 def _window(pieces: Sequence[Slice], row: int, config: HybridConfig, page_tokens: int) -> Window:
-    count, rows = pieces[0].tokens, slice(row, row + len(pieces) * pieces[0].tokens)
-    numbers = [piece.lease.slot for piece in pieces]
-    slots, starts = torch.tensor(numbers), torch.tensor([piece.start for piece in pieces])
-    anchors = torch.tensor([piece.next_anchor for piece in pieces])
-    positions = starts[:, None] + torch.arange(count)
-    reach = torch.arange(1 - config.conv_kernel, count)
+    count = pieces[0].tokens
+    slots, starts, anchors = np.array([(p.lease.slot, p.start, p.next_anchor) for p in pieces]).T
+    positions = starts[:, None] + np.arange(count)
     moving = [piece for piece in pieces if piece.next_anchor > piece.lease.anchor]
     plain = count == 1 and all(piece.lease.written <= piece.start for piece in pieces)
     return Window(
-        rows=rows,
+        rows=slice(row, row + len(pieces) * count),
         count=count,
-        slots=_consecutive(numbers) or slots,
-        positions=positions,
+        slots=_consecutive(slots) or torch.from_numpy(slots.copy()),
+        positions=torch.from_numpy(positions),
         tables=_tables([piece.lease.pages for piece in pieces], max(piece.stop for piece in pieces), page_tokens),
-        anchors=anchors,
+        anchors=torch.from_numpy(anchors.copy()),
         commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving]),
         new=places.places(config, slots, positions),
-        previous=places.places(config, slots, starts[:, None] - 1).heads,
-        taps=places.places(config, slots, starts[:, None] + reach).taps,
+        previous=places.rows(slots, starts[:, None] - 1, config.mamba_heads),
+        taps=places.taps(slots, starts[:, None] + np.arange(1 - config.conv_kernel, count)),
         hidden=None if plain else places.hidden(anchors, starts + count, positions),
     )
 
 
 def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Span:
-    anchor, next_anchor, start, stop = piece.lease.anchor, piece.next_anchor, piece.start, piece.stop
-
-    def rows(first: int, end: int) -> Places:
-        return places.places(config, torch.tensor([piece.lease.slot]), torch.arange(first, end)[None])
-
+    slot, anchor, next_anchor = np.array([piece.lease.slot]), piece.lease.anchor, piece.next_anchor
+    start, stop = piece.start, piece.stop
     return Span(
         rows=slice(row, row + piece.tokens),
         slot=piece.lease.slot,
@@ -145,17 +140,17 @@ def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Spa
         anchor=anchor,
         next_anchor=next_anchor,
         table=_tables([piece.lease.pages], stop, page_tokens)[0],
-        tail=rows(anchor, start),
-        kept=rows(next_anchor, stop),
-        taps_before=rows(start - config.conv_kernel + 1, start).taps,
-        last_taps=rows(max(start, stop - RING), stop).taps,
+        tail=places.places(config, slot, np.arange(anchor, start)[None]),
+        kept=places.places(config, slot, np.arange(next_anchor, stop)[None]),
+        taps_before=places.taps(slot, np.arange(start - config.conv_kernel + 1, start)[None]),
+        last_taps=places.taps(slot, np.arange(max(start, stop - RING), stop)[None]),
     )
 
 
-def _consecutive(numbers: Sequence[int]) -> slice | None:
+def _consecutive(slots: places.Numbers) -> slice | None:
     """The numbers as a slice, which needs no copy, if they are one."""
-    first = numbers[0]
-    return slice(first, first + len(numbers)) if list(numbers) == list(range(first, first + len(numbers))) else None
+    first, count = int(slots[0]), len(slots)
+    return slice(first, first + count) if (slots == np.arange(first, first + count)).all() else None
 
 
 def _tables(pages: Sequence[Sequence[int]], tokens: int, page_tokens: int) -> Tensor:

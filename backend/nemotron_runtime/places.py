@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime.tails import BLOCK, RING
+
+# Computed by numpy: a call of torch costs several times as much, and there are many, on a few numbers each.
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +30,22 @@ class Places:
     """(b · h · n)."""
 
 
-def places(config: HybridConfig, slots: Tensor, positions: Tensor) -> Places:
+def places(config: HybridConfig, slots: Numbers, positions: Numbers) -> Places:
     """slots: (b), positions: (b, n) in their sequences."""
-    place = positions % RING
     return Places(
-        taps=(slots[:, None] * RING + place).flatten(),
-        groups=_rows(slots, place, config.groups),
-        heads=_rows(slots, place, config.mamba_heads),
+        taps(slots, positions), rows(slots, positions, config.groups), rows(slots, positions, config.mamba_heads)
     )
 
 
-def _rows(slots: Tensor, place: Tensor, parts: int) -> Tensor:
+def taps(slots: Numbers, positions: Numbers) -> Tensor:
+    """(b · n) rows of a tensor (slot, r, …)."""
+    return torch.from_numpy((slots[:, None] * RING + positions % RING).ravel())
+
+
+def rows(slots: Numbers, positions: Numbers, parts: int) -> Tensor:
     """(b · parts · n) rows of a tensor (slot, part, r, …)."""
-    part = slots[:, None] * parts + torch.arange(parts)
-    return (part[..., None] * RING + place[:, None]).flatten()
+    part = slots[:, None] * parts + np.arange(parts)
+    return torch.from_numpy((part[..., None] * RING + (positions % RING)[:, None]).ravel())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +60,17 @@ def commit(config: HybridConfig, slots: Sequence[int], anchors: Sequence[int]) -
     """The commit of the block after each of the anchors, if there is any."""
     if not slots:
         return None
-    index = torch.tensor(slots)
-    positions = torch.tensor(anchors)[:, None] + torch.arange(BLOCK)
-    return Commit(index, places(config, index, positions))
+    positions = np.array(anchors)[:, None] + np.arange(BLOCK)
+    return Commit(torch.tensor(slots), places(config, np.array(slots), positions))
 
 
-def hidden(anchors: Tensor, ends: Tensor, positions: Tensor) -> Tensor:
+def hidden(anchors: Numbers, ends: Numbers, positions: Numbers) -> Tensor:
     """Which places (b, 1, q, r) a token at `positions` (b, q) must not see.
 
     anchors, ends: (b), where each sequence's tail begins and, with this step's tokens, ends. A place holds the latest
     token before the end that belongs there; what lies there from before the anchor weighs nothing any more.
     """
-    ring = torch.arange(RING)
     last = ends[:, None] - 1
-    token = last - (last - ring) % RING
+    token = last - (last - np.arange(RING)) % RING
     seen = (token[:, None] <= positions[..., None]) & (token[:, None] >= anchors[:, None, None])
-    return ~seen[:, None]
+    return torch.from_numpy(~seen[:, None])
