@@ -1,6 +1,7 @@
 """Read a Hugging Face checkpoint: safetensors in one file or in shards, in floating point or quantised."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,17 @@ from torch import Tensor
 from nemotron_api.checkpoint import Contents, Stored, verify
 from nemotron_api.errors import WeightsInvalid
 from nemotron_api.hybrid_config import HybridConfig, read_json
-from nemotron_api.layout import Source
+from nemotron_api.layout import Shape, Source
 from nemotron_api.quantisation import LEGACY, read_quantisation
 from nemotron_runtime.config import CONFIG
 from nemotron_runtime.quantised import decode
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+
+NUMBERS_AT_ONCE = 2**24
+"""64 MB in FP32: what packing holds in memory of a tensor, however large it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +33,22 @@ class Checkpoint:
     contents: Contents
     files: Mapping[str, Any]
 
-    def read(self, source: Source) -> Tensor:
-        """The numbers of a weight: in their own type, or FP32 where they are quantised."""
+    def read(self, source: Source) -> Iterator[Tensor]:
+        """The numbers of a weight, some rows at a time: in their own type, or FP32 where they are quantised."""
         weight = self.contents.weights[source.name]
-        numbers = self._content(weight.stored)
-        if weight.format is None:
-            return numbers
-        return decode(source.name, weight.format, numbers, [self._content(scale) for scale in weight.scales])
+        for rows in _blocks(source.shape):
+            numbers = self._content(weight.stored, rows)
+            if weight.format is None:
+                yield numbers
+            else:
+                scales = [self._content(scale, rows) for scale in weight.scales]
+                yield decode(source.name, weight.format, numbers, scales)
 
-    def _content(self, stored: Stored) -> Tensor:
+    def _content(self, stored: Stored, rows: slice) -> Tensor:
+        """Those rows of a tensor; all of it, where one number serves every row."""
         content = self.files[stored.file].get_slice(stored.key)
-        # A scalar has nothing to slice.
-        tensor: Tensor = content[...] if stored.row is None else content[stored.row]
+        place = ... if stored.shape in ((), (1,)) else rows
+        tensor: Tensor = content[place] if stored.row is None else content[stored.row, place]
         return tensor
 
 
@@ -78,3 +87,9 @@ def _headers(name: str, file: Any) -> Iterator[Stored]:
     for key in file.keys():  # noqa: SIM118 - a file handle, not a dictionary
         header = file.get_slice(key)
         yield Stored(name, key, header.get_dtype(), tuple(header.get_shape()))
+
+
+def _blocks(shape: Shape) -> Iterator[slice]:
+    """Rows of a tensor that are read at once."""
+    size = max(1, NUMBERS_AT_ONCE // math.prod(shape[1:]))
+    return (slice(start, start + size) for start in range(0, shape[0], size))

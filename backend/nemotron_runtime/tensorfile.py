@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ def padding_of(packed: Packed, dtype: torch.dtype) -> int:
     return -size_of(packed, dtype) % ALIGNMENT
 
 
-def write_tensors(path: Path, layout: Iterable[Packed], dtype: torch.dtype, read: Callable[[Source], Tensor]) -> None:
-    """Write `layout` in the safetensors format, holding one checkpoint tensor in memory at a time."""
+def write_tensors(
+    path: Path, layout: Iterable[Packed], dtype: torch.dtype, read: Callable[[Source], Iterable[Tensor]]
+) -> None:
+    """Write `layout` in the safetensors format, holding one piece of what `read` gives in memory at a time."""
     layout = tuple(layout)
     with path.open("wb") as file:
         file.write(_header(layout, dtype))
         for packed in layout:
-            for source in packed.sources:
-                values = read(source).to(dtype_of(packed, dtype)).contiguous()
+            for piece in chain.from_iterable(map(read, packed.sources)):
+                values = piece.to(dtype_of(packed, dtype)).contiguous()
                 # numpy has no bfloat16: the bytes are the same whatever they are called.
                 file.write(values.view(torch.uint8).numpy().data)
             file.write(bytes(padding_of(packed, dtype)))

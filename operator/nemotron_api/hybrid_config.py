@@ -176,7 +176,7 @@ def _mtp_pattern(raw: Mapping[str, Any]) -> str:
     keys = [key for key in ("mtp_hybrid_override_pattern", "mtp_layers_block_type") if raw.get(key)]
     pattern = _letters(keys[0], raw[keys[0]]) if keys else ATTENTION + MOE
     if MAMBA in pattern:
-        # A draft is computed and thrown away many times from one place; a state cannot go back there.
+        # Drafts are thrown away again and again, and a state cannot go back.
         raise InvalidModel(f"{keys[0]} {pattern} has a Mamba block: the nemotron_h family drafts with *, E and - only")
     return pattern
 

@@ -30,14 +30,19 @@ class Quantisation:
     """The format of all of them, except the excluded."""
     layers: Mapping[str, Format] = field(default_factory=dict)
     """The format of these modules and of all below them."""
-    excluded: tuple[str, ...] = ()
-    """Modules, all below them, and wildcards."""
+    excluded: frozenset[str] = frozenset()
+    """Modules that are not, with all below them, or parts of their names ("conv1d")."""
+    wildcards: tuple[str, ...] = ()
+    """More of them, as patterns."""
 
     def format_of(self, module: str) -> Format | None:
         """How the weight of a module with this canonical name is stored; None for floating point."""
-        if any(_covers(pattern, module) for pattern in self.excluded):
+        path = tuple(_upwards(module))
+        if not self.excluded.isdisjoint((*path, *module.split("."))):
             return None
-        return next((self.layers[name] for name in _upwards(module) if name in self.layers), self.everywhere)
+        if any(fnmatchcase(name, pattern) for pattern in self.wildcards for name in path):
+            return None
+        return next((self.layers[name] for name in path if name in self.layers), self.everywhere)
 
 
 def read_quantisation(config: Mapping[str, Any], legacy: Mapping[str, Any] | None = None) -> Quantisation:
@@ -46,7 +51,8 @@ def read_quantisation(config: Mapping[str, Any], legacy: Mapping[str, Any] | Non
     Raises InvalidModel for what another tool quantised, and for formats that are not served.
     """
     if said := config.get("quantization_config"):
-        if (method := said.get("quant_method")) != "modelopt":
+        method = said.get("quant_method") if isinstance(said, Mapping) else said
+        if method != "modelopt":
             raise InvalidModel(f"config.json says quant_method {method!r}: {_TAKE}")
         return _read("config.json", said, said.get("ignore"))
     if legacy is None:
@@ -64,12 +70,12 @@ def _read(file: str, said: Mapping[str, Any], excluded: object) -> Quantisation:
     names = _modules(file, excluded)
     algorithm = said.get("quant_algo")
     if str(algorithm).upper() != MIXED:
-        return Quantisation(everywhere=_format(file, algorithm), excluded=names)
+        return Quantisation(_format(file, algorithm), {}, *_excluded(names))
     layers = said.get("quantized_layers")
     if not (isinstance(layers, Mapping) and layers and all(isinstance(layer, Mapping) for layer in layers.values())):
         raise InvalidModel(f"{file} says {MIXED} and has no quantized_layers that name each layer's: copy it again")
     formats = {_module(name): _format(file, layer.get("quant_algo")) for name, layer in layers.items()}
-    return Quantisation(layers=formats, excluded=names)
+    return Quantisation(None, formats, *_excluded(names))
 
 
 def _format(file: str, algorithm: object) -> Format:
@@ -91,11 +97,10 @@ def _module(name: str) -> str:
     return canonical(name.partition("\0")[0].removesuffix("."))
 
 
-def _covers(pattern: str, module: str) -> bool:
-    """Whether a pattern names the module, one above it, or, without a path, any part of it ("conv1d")."""
-    if any(fnmatchcase(name, pattern) for name in _upwards(module)):
-        return True
-    return "." not in pattern and pattern in module.split(".")
+def _excluded(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Names, which thousands of modules are quickly looked up in, and patterns."""
+    wild = tuple(name for name in names if "*" in name or "?" in name)
+    return frozenset(names) - {*wild}, wild
 
 
 def _upwards(module: str) -> Iterator[str]:

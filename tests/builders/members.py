@@ -16,8 +16,10 @@ from torch import Tensor
 
 from nemotron_api.hybrid_config import read_config
 from nemotron_api.layout import MTP, layout, sources
+from tests.builders.checkpoints import TINY
 
 WEIGHTS = "model.safetensors"
+EXPERTS = TINY["n_routed_experts"]
 
 Tensors = dict[str, Tensor]
 
@@ -37,6 +39,15 @@ def edit(checkpoint: Path, file: str = "config.json", **changes: Any) -> Path:
 
 def renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {name.replace(old, new): tensor for name, tensor in tensors.items()}
+
+
+def with_stacked_experts(tensors: Tensors) -> Tensors:
+    """Experts as one tensor per projection, the way models hold them in memory."""
+    stacked = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    for first in [name for name in tensors if ".experts.0." in name]:
+        rows = [tensors[first.replace(".experts.0.", f".experts.{row}.")] for row in range(EXPERTS)]
+        stacked[first.replace(".experts.0.", ".experts.").removesuffix(".weight")] = torch.stack(rows)
+    return stacked
 
 
 def with_mtp(checkpoint: Path, pattern: str = "*E", seed: int = 0) -> Path:

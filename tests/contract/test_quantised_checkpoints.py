@@ -53,7 +53,8 @@ def decoded(name: str, folder: Path) -> Path:
     opened = open_checkpoint(source, read_config(source))
     folder.mkdir()
     wanted = sources(opened.contents.layout)
-    save_file({each: opened.read(source).contiguous() for each, source in wanted.items()}, folder / "model.safetensors")
+    numbers = {each: torch.cat(list(opened.read(wanted[each]))) for each in wanted}
+    save_file(numbers, folder / "model.safetensors")
     shutil.copyfile(source / "config.json", folder / "config.json")
     return edit(folder, quantization_config=None)
 

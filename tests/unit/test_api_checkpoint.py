@@ -22,6 +22,7 @@ LINEAR = sorted(name.removesuffix(".weight") for name, source in WANTED.items() 
 FILE = "model.safetensors"
 
 Headers = dict[str, Stored]
+PLAIN = Quantisation()
 IN_PROJ = "layers.0.mixer.in_proj"
 
 
@@ -46,7 +47,7 @@ def pieces(source: Source, stored_as: str | None) -> Headers:
     )
 
 
-def headers(quantisation: Quantisation = Quantisation(), *, mtp: bool = True) -> Headers:  # noqa: B008 - frozen
+def headers(quantisation: Quantisation = PLAIN, *, mtp: bool = True) -> Headers:
     found: Headers = {}
     for name, source in WANTED.items():
         if mtp or not name.startswith("mtp."):
@@ -55,7 +56,7 @@ def headers(quantisation: Quantisation = Quantisation(), *, mtp: bool = True) ->
     return found
 
 
-def verified(found: Headers, quantisation: Quantisation = Quantisation()) -> Contents:  # noqa: B008 - frozen
+def verified(found: Headers, quantisation: Quantisation = PLAIN) -> Contents:
     return verify(CONFIG, quantisation, found.values())
 
 

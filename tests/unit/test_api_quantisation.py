@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nemotron_api.errors import InvalidModel
 from nemotron_api.quantisation import Quantisation, read_quantisation
@@ -106,3 +108,21 @@ def test_what_is_not_served_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(InvalidModel, match=says):
         read_quantisation(config, beside)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+KEYS = st.sampled_from(["quant_algo", "ignore", "exclude_modules", "quantized_layers"])
+SAID = st.dictionaries(KEYS, JSON | st.sampled_from(["FP8", "MIXED_PRECISION"]))
+
+
+@given(config=JSON | SAID.map(lambda said: said | {"quant_method": "modelopt"}), beside=JSON | SAID)
+def test_whatever_the_files_hold_the_answer_is_a_value_or_a_sentence(config: Any, beside: Any) -> None:
+    try:
+        answer: object = read_quantisation({"quantization_config": config}, {"quantization": beside})
+    except InvalidModel as error:
+        answer = str(error)
+
+    assert answer
