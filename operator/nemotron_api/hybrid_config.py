@@ -202,9 +202,7 @@ def _refuse_unknown_arithmetic(raw: Mapping[str, Any]) -> None:
             raise InvalidModel(f"{key} is {raw[key]!r}; the nemotron_h family has {only!r}")
     limit = raw.get("time_step_limit", raw.get("mamba_dt_limit"))
     if limit is not None and not _is_no_clamp(limit):
-        raise InvalidModel(
-            f"time_step_limit {limit!r} clamps dt; the nemotron_h family has [0, Infinity], which does not"
-        )
+        raise InvalidModel(f"time_step_limit {limit!r} clamps dt; the family has [0, Infinity], which does not")
 
 
 def _is_no_clamp(limit: object) -> bool:

@@ -63,6 +63,19 @@ def with_mtp(checkpoint: Path, pattern: str = "*E", seed: int = 0) -> Path:
     return rewrite(checkpoint, lambda tensors: tensors | extra)
 
 
+def in_shards(checkpoint: Path, count: int = 3) -> Path:
+    """The same folder, its tensors dealt out to files that an index names."""
+    tensors = list(load_file(checkpoint / WEIGHTS).items())
+    (checkpoint / WEIGHTS).unlink()
+    weight_map: dict[str, str] = {}
+    for shard in range(count):
+        part, file = dict(tensors[shard::count]), f"model-{shard + 1:05}-of-{count:05}.safetensors"
+        save_file(part, checkpoint / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    (checkpoint / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return checkpoint
+
+
 def quantised(checkpoint: Path, formats: Mapping[str, str], seed: int = 0) -> tuple[Path, Path]:
     """Two folders beside the checkpoint that mean the same numbers: quantised by pattern → format, and in FP32."""
     plain, stored, layers = load_file(checkpoint / WEIGHTS), Tensors(), {}

@@ -25,6 +25,7 @@ from nemotron_build.source import Access
 from nemotron_build.store import Store
 from nemotron_runtime import SamplingParams, TokenEvent, open_engine
 from tests.builders.checkpoints import a_checkpoint
+from tests.builders.members import quantised
 
 pytestmark = pytest.mark.contract
 
@@ -119,6 +120,21 @@ def test_the_backend_accepts_the_seal_and_refuses_it_broken(claim: Path, store: 
     (built.directory / "tokenizer.json").write_text("{}")
     with pytest.raises(NemotronError, match=r"tokenizer\.json"):
         seal.verify(built.directory, built.manifest_sha256)
+
+
+def test_a_quantised_checkpoint_is_decoded_and_log_and_manifest_say_so(
+    claim: Path, store: Store, tmp_path: Path
+) -> None:
+    stored, _ = quantised(a_checkpoint(tmp_path / "claim" / "plain", vocab_size=256), {"*.in_proj": "FP8"})
+    shutil.copy(claim / "tiny" / "tokenizer.json", stored.rename(tmp_path / "claim" / "tiny"))
+    log: list[str] = []
+
+    built = build(an_engine_of(fetch(tmp_path / "claim", store)), store, log.append)
+
+    # 2 Mamba blocks of 6 heads of 10: z and x, B and C of 3 groups of 12, dt; from 40 inputs
+    numbers = 2 * (2 * 60 + 2 * 3 * 12 + 6) * 40
+    assert built.manifest.record["dequantised"] == {"FP8": numbers}
+    assert f"decoded {numbers} of them from FP8; activations and KV cache are not quantised" in log
 
 
 def test_the_same_engine_is_built_once(claim: Path, store: Store) -> None:

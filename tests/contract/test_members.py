@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from nemotron_runtime import SamplingParams, open_engine, pack
 from tests.builders.checkpoints import TINY, a_checkpoint, an_oracle, oracle_logits
+from tests.builders.engines import packed
 from tests.builders.exactness import unexpected_tokens
-from tests.builders.members import edit, renamed, rewrite, with_mtp
+from tests.builders.members import edit, in_shards, renamed, rewrite, with_mtp
 from tests.builders.streams import generate
 
 pytestmark = pytest.mark.contract
@@ -61,7 +62,18 @@ MEMBERS = [
 
 
 @pytest.mark.parametrize(("changes", "publish", "mtp"), MEMBERS)
-def test_a_member_gives_the_tokens_of_transformers(
+def test_a_member_in_shards_is_the_same_engine(
+    changes: dict[str, Any], publish: Callable[[Path], object], mtp: bool, tmp_path: Path
+) -> None:
+    checkpoint = a_checkpoint(tmp_path / "checkpoint", **changes)
+    publish(checkpoint)
+    whole = packed(checkpoint, tmp_path / "whole")
+
+    assert packed(in_shards(checkpoint), tmp_path / "engine") == whole
+
+
+@pytest.mark.parametrize(("changes", "publish", "mtp"), MEMBERS)
+def test_a_member_gives_gives_the_tokens_of_transformers(
     changes: dict[str, Any], publish: Callable[[Path], object], mtp: bool, tmp_path: Path
 ) -> None:
     checkpoint = a_checkpoint(tmp_path / "checkpoint", **changes)
