@@ -19,7 +19,7 @@ E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3
 
 
 def decode(name: str, stored_as: Format, weight: Tensor, scales: Sequence[Tensor]) -> Tensor:
-    """FP32 numbers of a quantised weight, each within one unit in the last place of codes times scales.
+    """FP32 numbers of a quantised weight: the exact products of codes and scales, each rounded once.
 
     Raises WeightsInvalid, naming the tensor, for a scale that is zero, negative or no number, or overflows FP32.
     """
@@ -44,7 +44,9 @@ def nvfp4(codes: Tensor, block_scales: Tensor, scale: Tensor) -> Tensor:
     """
     outputs, blocks = block_scales.shape
     numbers = F.embedding(codes.int(), _pairs()).reshape(outputs, blocks, BLOCK)
-    return (numbers * (block_scales.float() * scale.reshape(()))[..., None]).reshape(outputs, blocks * BLOCK)
+    # Code times block scale has 6 bits and is exact: only the last product rounds.
+    numbers.mul_(block_scales.float()[..., None]).mul_(scale.reshape(()))
+    return numbers.reshape(outputs, blocks * BLOCK)
 
 
 def _pairs() -> Tensor:

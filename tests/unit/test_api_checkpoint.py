@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from nemotron_api.checkpoint import Contents, Stored, verify
 from nemotron_api.errors import WeightsInvalid
 from nemotron_api.hybrid_config import read_config
 from nemotron_api.layout import Source, layout, sources
-from nemotron_api.quantisation import Quantisation
-from tests.builders.family import SUPER
+from nemotron_api.quantisation import Quantisation, read_quantisation
+from tests.builders.family import LIGHTNING, SUPER
 
 pytestmark = pytest.mark.unit
 
@@ -189,3 +190,33 @@ def test_nvfp4_needs_whole_blocks() -> None:
 
     with pytest.raises(WeightsInvalid, match="has 24 inputs: NVFP4 stores blocks of 16"):
         verify(config, Quantisation(layers={down: "NVFP4"}), found.values())
+
+
+def test_lightning_in_nvfp4_is_read_as_it_is_published() -> None:
+    """Routed and shared experts and the head in W4A16, Mamba projections in FP8, attention and drafts as they were."""
+    wanted = sources(layout(read_config(LIGHTNING)))
+    said: dict[str, Any] = {"quant_algo": "MIXED_PRECISION", "quant_method": "modelopt"}
+    said["ignore"] = ["backbone.embeddings", "backbone.layers.0.mixer.conv1d", "backbone.layers.1.mixer.gate", "mtp*"]
+    modules = [name.removesuffix(".weight") for name, source in wanted.items() if source.linear]
+    formats = {"experts.": "W4A16_NVFP4", "lm_head": "W4A16_NVFP4", "in_proj": "FP8", "out_proj": "FP8"}
+    said["quantized_layers"] = {
+        name if name == "lm_head" else f"backbone.{name}": {"quant_algo": algorithm}
+        for name in modules
+        for part, algorithm in formats.items()
+        if part in name and not name.startswith("mtp.")
+    }
+    quantisation = read_quantisation({"quantization_config": said})
+    headers = [
+        stored
+        for name, source in wanted.items()
+        for stored in pieces(
+            source, quantisation.format_of(name.removesuffix(".weight")) if source.linear else None
+        ).values()
+    ]
+
+    contents = verify(read_config(LIGHTNING), quantisation, headers)
+
+    found = [weight.format for weight in contents.weights.values()]
+    assert (found.count("NVFP4"), found.count("FP8")) == (5935, 46)
+    assert contents.mtp
+    assert contents.parameters == 32_913_266_240
