@@ -3,20 +3,20 @@
 import json
 import os
 import platform
-import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured figure beside its peer's, measured in the same run."""
+    """One measured figure, beside its peer's where one was measured in the same run."""
 
     case: str
     metric: str
@@ -30,38 +30,78 @@ class Row:
     met: bool | None = None
     spread: tuple[float, float] | None = None
     """Smallest and largest of the repeats whose median `value` is."""
+    peer_spread: tuple[float, float] | None = None
+    bandwidth_share: float | None = None
+    """Bytes that have to be read, over those that memory gives in the same time."""
+    gemm_share: float | None = None
+    """Operations that have to be computed, over those of a large matrix product in the same time."""
+    step_share: float | None = None
+    """Part of a step's time."""
+    note: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What a later measurement of the same thing shares with it."""
+        return self.case, self.metric, self.peer
 
 
-def repeated(measure: Callable[[], float], repeats: int = 5) -> tuple[float, tuple[float, float]]:
-    """The median of some runs, and their spread; one run before them warms up."""
-    measure()
-    values = [measure() for _ in range(repeats)]
-    return statistics.median(values), (min(values), max(values))
+def read_rows(path: Path) -> list[Row]:
+    return [_row(raw) for raw in json.loads(path.read_text())["rows"]]
 
 
-def write(benchmark: str, rows: Sequence[Row], packages: Sequence[str]) -> Path:
-    """Print the rows as a table and write the file; returns its path."""
-    for row in rows:
-        beside = f"  {row.peer} {row.peer_value:.3g}, {row.ratio:.2f}×" if row.peer_value and row.ratio else ""
-        print(f"{row.case:<40} {row.metric:<14} {row.value:>9.3g} {row.unit:<10}{beside}")
-    now = datetime.now(UTC)
+def write(
+    benchmark: str, rows: Sequence[Row], packages: Sequence[str], others: Mapping[str, str] | None = None
+) -> Path:
+    """Write today's file and return its path. Rows of the same commit that it has already stay, unless measured anew.
+
+    `others` are versions of what is not installed here as a package.
+    """
+    now, commit = datetime.now(UTC), _commit()
+    path = RESULTS / f"{benchmark}-{now:%Y%m%d}.json"
     content = {
         "benchmark": benchmark,
         "date": now.isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit,
         "machine": _machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "rows": [{key: value for key, value in asdict(row).items() if value is not None} for row in rows],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            **(others or {}),
+        },
+        "rows": [_raw(row) for row in merged(_earlier(path, commit), rows)],
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{benchmark}-{now:%Y%m%d}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 
+def merged(earlier: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Every row once: those measured anew where they were, and what is new behind them."""
+    anew = {row.key: row for row in rows}
+    kept = [anew.pop(row.key, row) for row in earlier]
+    return kept + list(anew.values())
+
+
+def _earlier(path: Path, commit: str) -> list[Row]:
+    """The rows of the file, if it is of this commit."""
+    if not path.is_file() or json.loads(path.read_text())["commit"] != commit:
+        return []
+    return read_rows(path)
+
+
+def _row(raw: Mapping[str, Any]) -> Row:
+    spreads = {name: tuple(raw[name]) for name in ("spread", "peer_spread") if name in raw}
+    return Row(**{**raw, **spreads})
+
+
+def _raw(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in asdict(row).items() if value is not None}
+
+
 def _commit() -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent).stdout.strip()
+    """The commit that was measured, with a + when files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent, check=True).stdout.strip()
 
 
 def _machine() -> dict[str, object]:

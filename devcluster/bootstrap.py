@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Install what this machine lacks for a make target: `bootstrap.py python|cluster|images …`.
+"""Install what this machine lacks for a make target: `bootstrap.py python|cluster|images|llama …`.
 
 Runs before anything of ours is installed, so it uses the standard library alone. What is already there is skipped.
 """
@@ -37,6 +37,11 @@ CLUSTER_FILES = {
     "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
 }
 IMAGES_FILES = {"/usr/*bin/buildah": "buildah"}
+LLAMA_FILES = {"/usr/bin/g++": "g++"}
+
+# A peer of the benchmarks, in an environment of its own; 0.3.36 is the oldest seen to run the whole family.
+LLAMA_PACKAGES = ("llama-cpp-python==0.3.36", "gguf==0.19.0")
+LLAMA_PARTS = ("LLAVA_BUILD", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_TOOLS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_SERVER")
 
 
 def say(text: str) -> None:
@@ -142,7 +147,28 @@ def images() -> None:
     apt(missing_packages(IMAGES_FILES))
 
 
-STAGES = {"python": python, "cluster": cluster, "images": images}
+def llama() -> None:
+    """llama.cpp for the benchmarks, compiled for this machine's processor: the library alone."""
+    folder = CACHE / "bench/llama/.venv"
+    if any(folder.glob("lib/python*/site-packages/llama_cpp")):
+        return
+    apt(missing_packages(LLAMA_FILES))
+    install_uv()
+    run("making an environment for llama.cpp", UV, "venv", "--clear", "--python", system_python(), folder)
+    env = {"CMAKE_ARGS": " ".join(f"-D{part}=OFF" for part in LLAMA_PARTS)}
+    run(
+        "compiling llama.cpp: minutes",
+        UV,
+        "pip",
+        "install",
+        "--python",
+        folder / "bin/python",
+        *LLAMA_PACKAGES,
+        env=env,
+    )
+
+
+STAGES = {"python": python, "cluster": cluster, "images": images, "llama": llama}
 
 if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(STAGES)
