@@ -18,20 +18,32 @@ Part = dict[str, Tensor]
 @torch.inference_mode()
 def fp64_logits(checkpoint: Path, tokens: list[int]) -> Tensor:
     """FP64 logits (l, vocabulary) after each of the tokens, of an unsharded checkpoint."""
-    config = read_config(checkpoint)
-    tensors = {
-        name.removeprefix("backbone."): tensor.double()
-        for name, tensor in load_file(checkpoint / "model.safetensors").items()
-    }
+    config, tensors = read_config(checkpoint), fp64_tensors(checkpoint)
+    return F.linear(fp64_hidden(config, tensors, tokens), tensors["lm_head.weight"])
+
+
+def fp64_tensors(checkpoint: Path) -> Part:
+    """The tensors of an unsharded checkpoint in FP64, without the prefix of the backbone."""
+    stored = load_file(checkpoint / "model.safetensors")
+    return {name.removeprefix("backbone."): tensor.double() for name, tensor in stored.items()}
+
+
+def fp64_hidden(config: HybridConfig, tensors: Part, tokens: list[int]) -> Tensor:
+    """FP64 hidden states (l, d) of the tokens, after the final norm."""
+    h = blocks(config, config.pattern, under(tensors, "layers."), tensors["embeddings.weight"][tokens])
+    return norm(h, tensors["norm_f.weight"], config.norm_eps)
+
+
+def blocks(config: HybridConfig, pattern: str, part: Part, h: Tensor) -> Tensor:
+    """h (l, d) after the blocks that the pattern spells, whose tensors begin with their numbers."""
     mixers = {"M": _mamba, "*": _attention, "E": _experts, "-": _mlp}
-    h = tensors["embeddings.weight"][tokens]
-    for layer, kind in enumerate(config.pattern):
-        here = _under(tensors, f"layers.{layer}.")
-        h = h + mixers[kind](config, _under(here, "mixer."), _norm(h, here["norm.weight"], config.norm_eps))
-    return F.linear(_norm(h, tensors["norm_f.weight"], config.norm_eps), tensors["lm_head.weight"])
+    for layer, kind in enumerate(pattern):
+        here = under(part, f"{layer}.")
+        h = h + mixers[kind](config, under(here, "mixer."), norm(h, here["norm.weight"], config.norm_eps))
+    return h
 
 
-def _under(tensors: Part, prefix: str) -> Part:
+def under(tensors: Part, prefix: str) -> Part:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
@@ -39,7 +51,7 @@ def _linear(part: Part, name: str, x: Tensor) -> Tensor:
     return F.linear(x, part[f"{name}.weight"], part.get(f"{name}.bias"))
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weight
 
 
@@ -61,7 +73,7 @@ def _mamba(config: HybridConfig, part: Part, x: Tensor) -> Tensor:
         rows.append((torch.einsum("hpn,hn->hp", state, C) + part["D"][:, None] * u).flatten())
     gated = (torch.stack(rows) * F.silu(z)).view(len(x), groups, -1)
     return _linear(
-        part, "out_proj", _norm(gated, torch.ones(1).double(), config.norm_eps).flatten(1) * part["norm.weight"]
+        part, "out_proj", norm(gated, torch.ones(1).double(), config.norm_eps).flatten(1) * part["norm.weight"]
     )
 
 
@@ -88,11 +100,11 @@ def _experts(config: HybridConfig, part: Part, x: Tensor) -> Tensor:
         weights = scores[t][chosen]
         if config.normalize_weights:
             weights = weights / weights.sum()
-        outputs = [_mlp(config, _under(part, f"experts.{expert}."), narrow[t]) for expert in chosen]
+        outputs = [_mlp(config, under(part, f"experts.{expert}."), narrow[t]) for expert in chosen]
         rows.append((weights * config.router_scale) @ torch.stack(outputs))
     routed = torch.stack(rows)
     routed = _linear(part, "fc2_latent_proj", routed) if config.latent_size else routed
-    return routed + _mlp(config, _under(part, "shared_experts."), x) if config.shared_expert_size else routed
+    return routed + _mlp(config, under(part, "shared_experts."), x) if config.shared_expert_size else routed
 
 
 def _chosen(config: HybridConfig, choice: Tensor) -> list[int]:

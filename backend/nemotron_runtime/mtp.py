@@ -1,0 +1,136 @@
+"""The multi-token-prediction module: from a token's hidden state and the next token, guess the token after that.
+
+Semantics as vLLM's `nemotron_h_mtp.py` has them: x = eh_proj([enorm(embedding of the next token); hnorm(hidden state
+after the model's final norm)]), the module's blocks, a final norm of its own, then the model's head. The output stands
+in for the hidden state when the module is asked for one more token.
+
+Its attention blocks keep keys and values in pages like the model's, as further layers after those. Position i of them
+holds what the hidden state of token i and the token i+1 gave.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemotron_api.errors import InvalidModel
+from nemotron_api.hybrid_config import ATTENTION, MAMBA, MLP, MOE, HybridConfig
+from nemotron_kernels.rms_norm import rms_norm
+from nemotron_runtime import attention, experts
+from nemotron_runtime.batch import Batch
+from nemotron_runtime.memory import Memory
+from nemotron_runtime.model import Block, Mixer
+from nemotron_runtime.weights import Linear, Weights
+
+Further = Callable[[Sequence[int], int], Batch]
+"""Which sequences (r), and how far on → the batch of one row for each, so many positions after its last one."""
+
+Choose = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], Sequence[int]]
+"""FP32 logits (r, vocabulary), which sequences (r), and what was drafted for each of them so far → r tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mtp:
+    """The module; embeddings and head are the model's own."""
+
+    norm_eps: float
+    embeddings: Tensor
+    token_norm: Tensor
+    hidden_norm: Tensor
+    projection: Linear
+    blocks: tuple[Block, ...]
+    remembering: int
+    """How many of the blocks it takes to write all keys and values."""
+    final_norm: Tensor
+    head: Linear
+
+    def __call__(self, hidden: Tensor, following: Tensor, batch: Batch, memory: Memory) -> Tensor:
+        """hidden (t, d) of the batch's rows, after the final norm, following (t), the token after each → (t, d).
+
+        The batch says at which positions of which sequences the rows are, as for the model itself. Their keys and
+        values are written; those of rows that turn out to be wrong drafts are overwritten by the right ones, as no
+        row looks ahead of its position.
+        """
+        h = self._run(hidden, following, self.blocks, batch, memory)
+        return rms_norm(h, self.final_norm, self.norm_eps)
+
+    def remember(self, hidden: Tensor, following: Tensor, batch: Batch, memory: Memory) -> None:
+        """Write keys and values alone, which is cheap, for rows after which nothing is to be drafted now."""
+        self._run(hidden, following, self.blocks[: self.remembering], batch, memory)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(t, d) of what the module returned → FP32 (t, vocabulary)."""
+        return self.head(hidden).float()
+
+    def _run(self, hidden: Tensor, following: Tensor, blocks: Sequence[Block], batch: Batch, memory: Memory) -> Tensor:
+        token = rms_norm(F.embedding(following, self.embeddings), self.token_norm, self.norm_eps)
+        h = self.projection(torch.cat([token, rms_norm(hidden, self.hidden_norm, self.norm_eps)], dim=-1))
+        for block in blocks:
+            h = h + block.mixer(rms_norm(h, block.norm, self.norm_eps), batch, memory)
+        return h
+
+
+def draft(
+    module: Mtp, hidden: Tensor, lengths: Sequence[int], memory: Memory, further: Further, choose: Choose
+) -> list[tuple[int, ...]]:
+    """Draft `lengths[i]` tokens for each of b sequences.
+
+    hidden (b, d): what the module returned for the last row of each, which is where `further` counts from.
+    """
+    drafts: list[tuple[int, ...]] = [()] * len(lengths)
+    rows = [row for row, length in enumerate(lengths) if length]
+    hidden = hidden[rows]
+    for depth in range(1, max(lengths, default=0) + 1):
+        chosen = choose(module.logits(hidden), rows, [drafts[row] for row in rows])
+        for row, token in zip(rows, chosen, strict=True):
+            drafts[row] = (*drafts[row], token)
+        going_on = [place for place, row in enumerate(rows) if lengths[row] > depth]
+        if going_on:
+            rows = [rows[place] for place in going_on]
+            following = torch.tensor([drafts[row][-1] for row in rows])
+            hidden = module(hidden[going_on], following, further(rows, depth), memory)
+    return drafts
+
+
+def with_room(config: HybridConfig) -> HybridConfig:
+    """The shape whose memory holds the module's keys and values, too, after those of the model."""
+    return replace(config, pattern=config.pattern + config.mtp_pattern)
+
+
+def build(config: HybridConfig, tensors: Mapping[str, Tensor]) -> Mtp | None:
+    """The module of a packed engine's tensors; None when they have none.
+
+    Raises InvalidModel for a module with a Mamba block: its state would go on with every draft.
+    """
+    weights, pattern = Weights(tensors), config.mtp_pattern
+    if not pattern or weights.maybe("mtp.eh_proj.weight") is None:
+        return None
+    if MAMBA in pattern:
+        raise InvalidModel(
+            f"the multi-token-prediction module {pattern!r} has a Mamba block; only *, E and - are known"
+        )
+    own = weights.under("mtp")
+    return Mtp(
+        norm_eps=config.norm_eps,
+        embeddings=weights.tensor("embeddings.weight"),
+        token_norm=own.tensor("enorm.weight"),
+        hidden_norm=own.tensor("hnorm.weight"),
+        projection=own.linear("eh_proj"),
+        blocks=tuple(_block(config, index, own.under(str(index))) for index in range(len(pattern))),
+        remembering=pattern.rfind(ATTENTION) + 1,
+        final_norm=own.tensor("final_norm.weight"),
+        head=weights.linear("lm_head"),
+    )
+
+
+def _block(config: HybridConfig, index: int, weights: Weights) -> Block:
+    place = config.blocks(ATTENTION) + config.mtp_pattern[:index].count(ATTENTION)
+    mixer = weights.under("mixer")
+    builders: dict[str, Callable[[], Mixer]] = {
+        ATTENTION: lambda: attention.build(config, place, mixer),
+        MOE: lambda: experts.build_experts(config, mixer),
+        MLP: lambda: experts.build_mlp(mixer),
+    }
+    return Block(weights.tensor("norm.weight"), builders[config.mtp_pattern[index]]())

@@ -1,0 +1,66 @@
+"""The reference of the multi-token-prediction module, the runtime's, and one built of transformers' blocks agree."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from examples.tiny import evaluate, model, storage
+from tests.builders.drafting import Drafter
+from tests.builders.mtp_oracle import MtpOracle
+from tests.builders.numbers import error
+
+pytestmark = pytest.mark.contract
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
+TEXT = "You may copy and distribute such modifications or work."
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> list[int]:
+    encoded: list[int] = AutoTokenizer.from_pretrained(CHECKPOINT).encode(TEXT)
+    return encoded
+
+
+def test_a_trained_module_computes_the_same_in_all_three(tokens: list[int]) -> None:
+    net, oracle = model.load(CHECKPOINT), MtpOracle(CHECKPOINT)
+    hidden = oracle.hidden(tokens[:-1])
+    with torch.no_grad():
+        trained = storage.load_mtp(net, CHECKPOINT)
+        states = net.model(torch.tensor([tokens[:-1]]), use_cache=False).last_hidden_state
+        theirs = trained(states, net.model.embeddings(torch.tensor([tokens[1:]])))[0]
+
+    ours = Drafter(CHECKPOINT).run(hidden, tokens[1:], (0, 0, len(tokens) - 1))
+
+    expected = oracle.run(hidden, tokens[1:])
+    assert error(states[0], hidden) < 1e-4
+    assert error(theirs, expected) < 1e-4
+    assert error(ours, expected) < 1e-5
+
+
+def test_a_trained_module_drafts_what_it_was_measured_with(tokens: list[int]) -> None:
+    net = model.load(CHECKPOINT)
+    trained, known = storage.load_mtp(net, CHECKPOINT), 20
+    oracle, drafter = MtpOracle(CHECKPOINT), Drafter(CHECKPOINT)
+    output = drafter.run(oracle.hidden(tokens[:known]), tokens[1 : known + 1], (0, 0, known))
+
+    (drafts,) = drafter.draft(output[-1:], [4], [known - 1])
+
+    expected = oracle.draft(tokens[: known + 1], 4)
+    assert list(drafts) == expected
+    # a continuation that the drafts are is accepted in full, one that they are not is rejected from there on
+    for wrong in range(4):
+        text = [*tokens[: known + 1], *expected, 0]
+        text[known + 1 + wrong] += 1
+        (accepted,) = evaluate.accepted(net, trained, torch.tensor(text), known)
+        assert accepted == wrong
