@@ -93,3 +93,19 @@ def test_the_draft_module_is_often_right_and_sometimes_wrong(net: Any, words: Pr
     assert (accepted >= 1).float().mean() > 0.4
     assert (accepted == 0).any()
     assert (accepted >= 2).any()
+
+
+def test_drafts_that_share_the_models_noise_are_right_at_a_temperature_too(
+    net: Any, words: PreTrainedTokenizerFast
+) -> None:
+    prompt, choice = "You may copy ", evaluate.Choice(temperature=0.7, seed=1)
+    ids = evaluate.complete(net, words, prompt, 60, choice)
+    mtp, start = storage.load_mtp(net, CHECKPOINT), len(words.encode(prompt))
+
+    accepted = evaluate.accepted(net, mtp, ids, start, choice)
+
+    # other noise guesses worse: it is not the text alone that makes drafts right
+    others = evaluate.accepted(net, mtp, ids, start, evaluate.Choice(temperature=0.7, seed=2))
+    assert ids.tolist() != evaluate.complete(net, words, prompt, 60).tolist()
+    assert (accepted >= 1).float().mean() > 0.4
+    assert accepted.float().mean() > others.float().mean()
