@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nemotron_api.errors import InvalidModel
-from nemotron_api.hybrid_config import ATTENTION, MAMBA, MLP, MOE, HybridConfig
+from nemotron_api.hybrid_config import ATTENTION, MLP, MOE, HybridConfig
 from nemotron_kernels.rms_norm import rms_norm
 from nemotron_runtime import attention, experts
+from nemotron_runtime.arithmetic import FAST, Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.model import Block, Mixer
@@ -99,18 +99,11 @@ def with_room(config: HybridConfig) -> HybridConfig:
     return replace(config, pattern=config.pattern + config.mtp_pattern)
 
 
-def build(config: HybridConfig, tensors: Mapping[str, Tensor]) -> Mtp | None:
-    """The module of a packed engine's tensors; None when they have none.
-
-    Raises InvalidModel for a module with a Mamba block: its state would go on with every draft.
-    """
-    weights, pattern = Weights(tensors), config.mtp_pattern
+def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arithmetic = FAST) -> Mtp | None:
+    """The module of a packed engine's tensors; None when they have none."""
+    weights, pattern = Weights(tensors, arithmetic.linear), config.mtp_pattern
     if not pattern or weights.maybe("mtp.eh_proj.weight") is None:
         return None
-    if MAMBA in pattern:
-        raise InvalidModel(
-            f"the multi-token-prediction module {pattern!r} has a Mamba block; only *, E and - are known"
-        )
     own = weights.under("mtp")
     return Mtp(
         norm_eps=config.norm_eps,
@@ -118,19 +111,19 @@ def build(config: HybridConfig, tensors: Mapping[str, Tensor]) -> Mtp | None:
         token_norm=own.tensor("enorm.weight"),
         hidden_norm=own.tensor("hnorm.weight"),
         projection=own.linear("eh_proj"),
-        blocks=tuple(_block(config, index, own.under(str(index))) for index in range(len(pattern))),
+        blocks=tuple(_block(config, arithmetic, index, own.under(str(index))) for index in range(len(pattern))),
         remembering=pattern.rfind(ATTENTION) + 1,
         final_norm=own.tensor("final_norm.weight"),
         head=weights.linear("lm_head"),
     )
 
 
-def _block(config: HybridConfig, index: int, weights: Weights) -> Block:
+def _block(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Block:
     place = config.blocks(ATTENTION) + config.mtp_pattern[:index].count(ATTENTION)
     mixer = weights.under("mixer")
     builders: dict[str, Callable[[], Mixer]] = {
-        ATTENTION: lambda: attention.build(config, place, mixer),
-        MOE: lambda: experts.build_experts(config, mixer),
+        ATTENTION: lambda: attention.build(config, arithmetic, place, mixer),
+        MOE: lambda: experts.build_experts(config, arithmetic, mixer),
         MLP: lambda: experts.build_mlp(mixer),
     }
     return Block(weights.tensor("norm.weight"), builders[config.mtp_pattern[index]]())

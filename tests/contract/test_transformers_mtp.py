@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from examples.tiny import evaluate, model, storage
-from tests.builders.drafting import Drafter
+from tests.builders.drafting import Drafter, an_engine
 from tests.builders.mtp_oracle import MtpOracle
 from tests.builders.numbers import error
 
@@ -27,12 +28,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def drafter(tmp_path_factory: Any) -> Drafter:
+    return Drafter(an_engine(CHECKPOINT, tmp_path_factory.mktemp("mtp"), sequences=1))
+
+
+@pytest.fixture(scope="module")
 def tokens() -> list[int]:
     encoded: list[int] = AutoTokenizer.from_pretrained(CHECKPOINT).encode(TEXT)
     return encoded
 
 
-def test_a_trained_module_computes_the_same_in_all_three(tokens: list[int]) -> None:
+def test_a_trained_module_computes_the_same_in_all_three(drafter: Drafter, tokens: list[int]) -> None:
     net, oracle = model.load(CHECKPOINT), MtpOracle(CHECKPOINT)
     hidden = oracle.hidden(tokens[:-1])
     with torch.no_grad():
@@ -40,7 +46,7 @@ def test_a_trained_module_computes_the_same_in_all_three(tokens: list[int]) -> N
         states = net.model(torch.tensor([tokens[:-1]]), use_cache=False).last_hidden_state
         theirs = trained(states, net.model.embeddings(torch.tensor([tokens[1:]])))[0]
 
-    ours = Drafter(CHECKPOINT).run(hidden, tokens[1:], (0, 0, len(tokens) - 1))
+    ours = drafter.run(hidden, tokens[1:], (0, 0, len(tokens) - 1))
 
     expected = oracle.run(hidden, tokens[1:])
     assert error(states[0], hidden) < 1e-4
@@ -48,10 +54,10 @@ def test_a_trained_module_computes_the_same_in_all_three(tokens: list[int]) -> N
     assert error(ours, expected) < 1e-5
 
 
-def test_a_trained_module_drafts_what_it_was_measured_with(tokens: list[int]) -> None:
+def test_a_trained_module_drafts_what_it_was_measured_with(drafter: Drafter, tokens: list[int]) -> None:
     net = model.load(CHECKPOINT)
     trained, known = storage.load_mtp(net, CHECKPOINT), 20
-    oracle, drafter = MtpOracle(CHECKPOINT), Drafter(CHECKPOINT)
+    oracle = MtpOracle(CHECKPOINT)
     output = drafter.run(oracle.hidden(tokens[:known]), tokens[1 : known + 1], (0, 0, known))
 
     (drafts,) = drafter.draft(output[-1:], [4], [known - 1])
