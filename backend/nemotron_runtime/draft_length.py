@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from math import sqrt
 
 import numpy as np
 
@@ -27,11 +25,8 @@ PROBE_RESERVE_STEPS = 16.0
 MEMORY = 0.99
 """What is left of an observation after the next one at the same place: about a hundred count."""
 
-UNKNOWN_RATE = 1.0
-"""What was never tried is thought to work: so it is tried, and found out."""
-
 PRIOR_WEIGHT = 1.0
-"""Observations that a prior rate is worth."""
+"""Observations that a prior rate is worth. What was never tried is thought to work: so it is tried, and found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +45,24 @@ class Acceptance:
             kept[place] = MEMORY * kept[place] + (place < accepted)
         return Acceptance(tuple(tried), tuple(kept))
 
-    def rates(self, priors: Sequence[float] = ()) -> tuple[float, ...]:
-        """The chance at each place that a token is right when all before it are; its prior where nobody saw."""
-        seen = zip(self.tried, self.kept, priors or repeat(UNKNOWN_RATE), strict=False)
-        return tuple((kept + PRIOR_WEIGHT * prior) / (tried + PRIOR_WEIGHT) for tried, kept, prior in seen)
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The chance at each place that a token is right when all before it are."""
+        return tuple(
+            (kept + PRIOR_WEIGHT) / (tried + PRIOR_WEIGHT) for tried, kept in zip(self.tried, self.kept, strict=True)
+        )
 
-    def hopes(self, priors: Sequence[float]) -> tuple[float, ...]:
-        """The rates, each a standard deviation up: drafting corrects a hope too high, nothing one too low."""
-        rates = zip(self.rates(priors), self.tried, strict=False)
-        return tuple(min(1.0, rate + sqrt(rate * (1 - rate) / (tried + PRIOR_WEIGHT))) for rate, tried in rates)
+
+def hopes(known: Sequence[Acceptance], common: Acceptance) -> Floats:
+    """(b, LONGEST_DRAFT): each sequence's rates, with the common ones for a prior, and a standard deviation up.
+
+    Drafting corrects a hope that is too high; nothing corrects one that is too low.
+    """
+    tried, kept = (np.array(counts) for counts in zip(*((each.tried, each.kept) for each in known), strict=True))
+    weight = tried + PRIOR_WEIGHT
+    rates = np.clip((kept + PRIOR_WEIGHT * np.array(common.rates)) / weight, 0.0, 1.0)
+    hoped: Floats = np.minimum(rates + np.sqrt(rates * (1 - rates) / weight), 1.0)
+    return hoped
 
 
 def best_lengths(chances: Floats, cost: StepCost, affordable: float, *, is_module: bool) -> list[int]:
@@ -150,6 +154,8 @@ class DraftLengths:
         `seconds` is None for a step that computed prompts beside its decodes, which say nothing of the decodes' time.
         Each sequence's own `Acceptance` is its owner's to keep.
         """
+        if not lengths:
+            return
         rows, passes = len(lengths) + sum(lengths), self._passes(lengths)
         if seconds is not None:
             self._deepest = max(self._deepest, *lengths)
@@ -179,10 +185,8 @@ class DraftLengths:
 
     def _chances(self, known: Sequence[Acceptance], limits: Sequence[int]) -> Floats:
         """(b, most): that all of a draft's tokens so far are right; 0 beyond a sequence's limit."""
-        priors = self.common.rates()
-        rates = np.array([each.hopes(priors)[: self.most] for each in known])
         within = np.arange(self.most) < np.array(limits)[:, None]
-        return np.where(within, np.cumprod(rates, axis=1), 0.0)
+        return np.where(within, np.cumprod(hopes(known, self.common)[:, : self.most], axis=1), 0.0)
 
     def _probe(self, lengths: list[int], limits: Sequence[int], cost: StepCost, affordable: float) -> list[int]:
         """The same lengths, or with the longest draft for the sequence whose turn it is, if that can be paid."""

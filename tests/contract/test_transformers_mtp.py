@@ -70,3 +70,25 @@ def test_a_trained_module_drafts_what_it_was_measured_with(drafter: Drafter, tok
         text[known + 1 + wrong] += 1
         (accepted,) = evaluate.accepted(net, trained, torch.tensor(text), known)
         assert accepted == wrong
+
+
+def test_speculation_accepts_at_every_step_what_was_measured_for_its_position(drafter: Drafter) -> None:
+    net, words, prompt = model.load(CHECKPOINT), AutoTokenizer.from_pretrained(CHECKPOINT), "You may copy "
+    text = evaluate.complete(net, words, prompt, 60)
+    ids, known = text.tolist(), len(words.encode(prompt)) + 1
+    measured = evaluate.accepted(net, storage.load_mtp(net, CHECKPOINT), text, known - 1).tolist()
+    hidden, first, steps = MtpOracle(CHECKPOINT).hidden(ids), known, []
+
+    # the module follows the model over what was accepted, then drafts from there
+    computed = 0
+    while known - first < len(measured):
+        output = drafter.run(
+            hidden[computed : known - 1], ids[computed + 1 : known], (0, computed, known - 1 - computed)
+        )
+        (drafts,) = drafter.draft(output[-1:], [evaluate.DRAFTS], [known - 2])
+        accepted = next((n for n, draft in enumerate(drafts) if draft != ids[known + n]), len(drafts))
+        steps.append((accepted, measured[known - first]))
+        computed, known = known - 1, known + accepted + 1
+
+    assert [accepted for accepted, _ in steps] == [expected for _, expected in steps]
+    assert {0, evaluate.DRAFTS} <= {accepted for accepted, _ in steps}

@@ -16,6 +16,7 @@ from nemotron_runtime.draft_length import (
     Acceptance,
     DraftLengths,
     best_lengths,
+    hopes,
 )
 from nemotron_runtime.step_cost import Floats, StepCost, StepTimes
 
@@ -196,6 +197,22 @@ def test_a_modules_drafts_for_one_sequence_have_the_length_that_trying_all_of_th
     assert of_each[found] == pytest.approx(max(of_each))
 
 
+@settings(deadline=None)
+@given(cost=COSTS, rates=st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=2, max_size=3))
+def test_a_modules_drafts_for_several_sequences_are_within_5_percent_of_what_trying_all_of_them_finds(
+    cost: StepCost, rates: list[list[float]]
+) -> None:
+    count, gain = len(rates), [gains(each) for each in rates]
+
+    def rate(lengths: Sequence[int]) -> float:
+        tokens = sum(gain[place][length] for place, length in enumerate(lengths))
+        return float(count + tokens) / cost.seconds(count + sum(lengths), max(lengths))
+
+    found = best_lengths(np.cumprod(rates, axis=1), cost, np.inf, is_module=True)
+
+    assert rate(found) >= 0.95 * max(map(rate, itertools.product(range(4), repeat=count)))
+
+
 @given(cost=COSTS, seconds=st.floats(0, 0.1))
 def test_what_cannot_be_afforded_is_not_drafted(cost: StepCost, seconds: float) -> None:
     chances = np.full((2, 4), 0.99)
@@ -222,6 +239,8 @@ def test_nothing_is_drafted_before_a_step_was_measured_or_when_nothing_may_be() 
     assert lengths.decide([Acceptance()] * 2, [4, 4]) == (0, 0)
     lengths.learn([0, 0], [0, 0], 1.0)
     assert lengths.decide([Acceptance()] * 2, [0, 0]) == (0, 0)
+    lengths.learn([], [], None)
+    assert lengths.decide([], []) == ()
 
 
 def test_a_step_with_prompts_in_it_teaches_what_is_accepted_but_not_how_long_decodes_take() -> None:
@@ -248,9 +267,25 @@ def test_a_rate_is_between_nothing_and_certainty_and_follows_what_was_seen_of_la
     for _ in range(300):
         good, bad = good.observe(4, 4), bad.observe(place + 1, place)
 
-    assert all(0 <= rate <= 1 for rate in acceptance.rates())
-    assert good.rates()[place] > 0.9
-    assert bad.rates()[place] < 0.1
+    assert all(0 <= rate <= 1 for rate in acceptance.rates)
+    assert good.rates[place] > 0.9
+    assert bad.rates[place] < 0.1
+
+
+@given(drafts=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)).map(sorted)))
+def test_a_sequence_hopes_for_what_others_saw_until_it_knows_better(drafts: list[list[int]]) -> None:
+    common = own = Acceptance()
+    for accepted, drafted in drafts:
+        common = common.observe(drafted, accepted)
+    for _ in range(300):
+        own = own.observe(1, 0)
+
+    new, experienced = hopes([Acceptance(), own], common)
+
+    assert (new >= common.rates).all()
+    assert (new <= 1).all()
+    assert experienced[0] < 0.15
+    assert (experienced[1:] == new[1:]).all()
 
 
 def test_longer_drafts_than_can_be_paid_for_are_refused() -> None:
