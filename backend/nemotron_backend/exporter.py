@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from nemotron_backend.metrics import Sample
+from nemotron_backend.sample import Sample
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 

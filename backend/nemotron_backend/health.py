@@ -6,8 +6,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from threading import Thread
+from typing import Final
 
 from nemotron_api.errors import NemotronError
+
+SILENCE_SECONDS: Final = 5.0
 
 Check = Callable[[], str | None]
 """Nothing when all is well, else a sentence."""
@@ -27,6 +30,9 @@ def serving(host: str, port: int, checks: dict[str, Check]) -> Iterator[int]:
     """
 
     class Handler(BaseHTTPRequestHandler):
+        # Of the socket: a client that connects and says nothing must not keep a thread.
+        timeout = SILENCE_SECONDS
+
         def do_GET(self) -> None:
             check = checks.get(self.path.partition("?")[0])
             problem = f"no such path: one of {', '.join(checks)}" if check is None else check()

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -16,14 +17,15 @@ from pydantic import ValidationError
 
 from nemotron_api.build import TERMINATION_MESSAGE_BYTES, Failure, ServingConfig
 from nemotron_api.errors import InvalidSpec, NemotronError
-from nemotron_backend import children, health, installation, seal, server
-from nemotron_backend.probe import Prober
-from nemotron_backend.run_directory import RunDirectory
+from nemotron_backend import certificate, children, health, installation, seal, server
+from nemotron_backend.probe import QUESTION_SECONDS, Prober, Question, Target, why_no_token
+from nemotron_backend.run_directory import RunDirectory, Settings
 from nemotron_backend.server import EXIT_SECONDS, Address, Server
 from nemotron_backend.supervise import Action, Limits, Phase, Sight, State, decide
 
 log = logging.getLogger(__name__)
 
+PORTS: Final = ("grpc", "http", "metrics", "health")
 TICK_SECONDS: Final = 0.1
 FROZEN_SECONDS: Final = 10.0
 NOTICE_SECONDS: Final = 5
@@ -38,12 +40,13 @@ class Launcher:
         self._address = address
         self._run = RunDirectory(scratch / "run")
         self._run.path.mkdir()
+        self._run.write_settings(settings(config))
         self._shm_prefix = f"nemotron_{os.getpid()}_"
         found = installation.find(scratch)
         self._command = server.command(found, config, engine, address, self._shm_prefix)
-        self._environment = server.environment(found, config, self._run.path, os.environ)
+        self._environment = server.environment(found, self._run.path, os.environ)
         self._limits = limits(config)
-        self._state = State()
+        self._state = State(started_at=time.monotonic())
         self._terminated_at: float | None = None
         self._ticked_at = time.monotonic()
         self._failure: Failure | None = None
@@ -53,7 +56,8 @@ class Launcher:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._terminate)
         children.adopt()
-        checks = {"/livez": self._not_live, "/readyz": self._not_ready}
+        token = Question(lambda: why_no_token(self._target, QUESTION_SECONDS))
+        checks: dict[str, health.Check] = {"/livez": self._not_live, "/readyz": self._not_ready, "/token": token}
         self._start()
         try:
             with health.serving(self._address.host, self._address.health, checks):
@@ -91,19 +95,25 @@ class Launcher:
 
     def _start(self) -> None:
         self._run.clear()
+        tls = self._config.tls
+        used = certificate.read(tls) if tls else None
+        self._watch = certificate.Watch(tls, used) if tls and used else None
         self._server = Server(self._command, self._environment, self._shm_prefix)
         host = "127.0.0.1" if self._address.host == "0.0.0.0" else self._address.host
-        self._prober = Prober(f"{host}:{self._address.grpc}", self._config.model)
+        self._target = Target(f"{host}:{self._address.grpc}", self._config.model, used)
+        self._prober = Prober(self._target)
 
     def _look(self) -> Sight:
         pulse = self._run.read_pulse()
+        now = time.monotonic()
         return Sight(
-            now=time.monotonic(),
+            now=now,
             terminated_at=self._terminated_at,
             server_exit=self._server.exit_code,
             stub_alive=pulse is None or children.is_alive(pulse.pid),
             generated=self._prober.generated,
             pulse=pulse,
+            outdated=self._watch is not None and self._watch.is_outdated(now),
         )
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
@@ -125,7 +135,15 @@ def limits(config: ServingConfig) -> Limits:
     """Admitting ends early enough that half of the drain's time is left for the streams."""
     linger = min(config.connection_age_seconds + NOTICE_SECONDS, config.drain_seconds / 2)
     # Triton's own timeout ends first, so that it can say what it waited for.
-    return Limits(linger, config.drain_seconds, exit_seconds=EXIT_SECONDS + 2)
+    made = Limits(linger, config.drain_seconds, exit_seconds=EXIT_SECONDS + 2)
+    return made if config.start_seconds is None else replace(made, start_seconds=config.start_seconds)
+
+
+def settings(config: ServingConfig) -> Settings:
+    """What of the configuration is the model's affair."""
+    made = Settings(config.max_waiting, config.client_limit)
+    traced = config.tracing
+    return replace(made, trace_url=traced.url, trace_ratio=traced.ratio) if traced else made
 
 
 def _unexplained(why: str) -> dict[str, str]:
@@ -159,7 +177,8 @@ def _fitting(failure: Failure) -> Failure:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    address = Address(options.host, options.grpc_port, options.http_port, options.metrics_port, options.health_port)
+    ports = {name: getattr(options, f"{name}_port") for name in PORTS}
+    address = Address(options.host, **ports, http_host=options.http_host)
     try:
         config = read_config(options.config)
         engine = options.store / config.engine
@@ -183,7 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="serving.json: which engine to serve, and how")
     parser.add_argument("--store", type=Path, default=Path("/store"), help="where the store's volume is mounted")
     parser.add_argument("--host", default=defaults.host, help="address to listen on")
-    for name in ("grpc", "http", "metrics", "health"):
+    parser.add_argument("--http-host", default=defaults.http_host, help="address for Triton's HTTP, which is not safe")
+    for name in PORTS:
         parser.add_argument(f"--{name}-port", type=int, default=getattr(defaults, name))
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     return parser

@@ -2,24 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from nemotron_backend import dashboard
+from nemotron_backend.sample import Kind, Labels, Sample
 from nemotron_backend.service import Service
 from nemotron_backend.tally import Histogram, Tally
 from nemotron_runtime import EngineStats
-
-Kind = Literal["GAUGE", "COUNTER"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One value now: a gauge's level, or a counter's total since the start."""
-
-    kind: Kind
-    name: str
-    help: str
-    value: float
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +38,22 @@ STATS: Final = (
     FromStats("COUNTER", "nemotron_steps_total", "Steps of the engine", lambda s: s.steps),
     FromStats("COUNTER", "nemotron_prompt_tokens_total", "Prompt tokens read", lambda s: s.prompt_tokens),
     FromStats("COUNTER", "nemotron_generated_tokens_total", "Tokens generated", lambda s: s.generated_tokens),
+    FromStats(
+        "COUNTER",
+        "nemotron_prefix_hit_tokens_total",
+        "Prompt tokens not computed, for a state after them was kept",
+        lambda s: s.prefix_hit_tokens,
+    ),
+    FromStats("COUNTER", "nemotron_drafted_tokens_total", "Tokens drafted ahead", lambda s: s.drafted_tokens),
+    FromStats("COUNTER", "nemotron_accepted_tokens_total", "Drafted tokens that held", lambda s: s.accepted_tokens),
+    FromStats(
+        "COUNTER", "nemotron_preemptions_total", "Requests that lost their memory to others", lambda s: s.preemptions
+    ),
 )
 
 
-def collect(service: Service) -> Iterator[Sample]:
-    """Every metric of `service` at this moment."""
+def collect(service: Service, model: dashboard.Identity) -> Iterator[Sample]:
+    """Every metric of `service`, which serves `model`, at this moment."""
     stats = service.engine.stats()
     for metric in STATS:
         yield Sample(metric.kind, metric.name, metric.help, metric.read(stats))
@@ -62,6 +62,10 @@ def collect(service: Service) -> Iterator[Sample]:
     stall = service.stall_seconds
     yield Sample("GAUGE", "nemotron_heartbeat_seconds", "Since the engine's loop or the sender last turned", stall)
     yield from _tallied(service.tally)
+    yield from dashboard.collect(stats, service.tokenless, model)
+    for name, histogram in (("input", service.tally.prompt_length), ("output", service.tally.answer_length)):
+        help_text = f"{name.capitalize()} tokens of requests that ended"
+        yield from _histogram(f"nv_llm_{name}_token_len", help_text, histogram, model.labels)
 
 
 def _tallied(tally: Tally) -> Iterator[Sample]:
@@ -71,12 +75,13 @@ def _tallied(tally: Tally) -> Iterator[Sample]:
         yield Sample("COUNTER", "nemotron_request_failures_total", "Requests failed, by reason", count, labels)
     yield from _histogram("nemotron_first_token_seconds", "From a request to its first token", tally.first_token)
     yield from _histogram("nemotron_inter_token_seconds", "Between two tokens of a request", tally.inter_token)
+    yield from _histogram("nemotron_step_seconds", "Duration of steps, sampled four times a second", tally.step)
 
 
-def _histogram(name: str, help_text: str, histogram: Histogram) -> Iterator[Sample]:
+def _histogram(name: str, help_text: str, histogram: Histogram, labels: Labels = ()) -> Iterator[Sample]:
     # As counters, not as the server's own histogram: its observe() is a call into another process for every token.
     buckets = histogram.buckets
     for bound, count in buckets.items():
-        yield Sample("COUNTER", f"{name}_bucket", help_text, count, (("le", bound),))
-    yield Sample("COUNTER", f"{name}_sum", help_text, histogram.sum)
-    yield Sample("COUNTER", f"{name}_count", help_text, buckets["+Inf"])
+        yield Sample("COUNTER", f"{name}_bucket", help_text, count, (*labels, ("le", bound)))
+    yield Sample("COUNTER", f"{name}_sum", help_text, histogram.sum, labels)
+    yield Sample("COUNTER", f"{name}_count", help_text, buckets["+Inf"], labels)

@@ -13,9 +13,9 @@ import triton_python_backend_utils as pb_utils
 
 import nemotron_runtime
 from nemotron_api.errors import NemotronError
-from nemotron_backend import metrics, triton
+from nemotron_backend import dashboard, metrics, tracing, triton
 from nemotron_backend.exporter import Exporter
-from nemotron_backend.run_directory import MAX_WAITING, Pulse, RunDirectory
+from nemotron_backend.run_directory import Pulse, RunDirectory, Settings
 from nemotron_backend.service import Service
 from nemotron_backend.thread import start
 from nemotron_backend.tokenizer import Tokenizer
@@ -33,13 +33,17 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._run = RunDirectory.from_environment()
+        engine = Path(args["model_repository"]).parents[1]
         try:
-            self._service = _open(Path(args["model_repository"]).parents[1], self._run)
+            facts = json.loads((engine / "runtime.json").read_text())
+            self._service = _open(engine, args["model_name"], facts["max_sequence_tokens"], self._run)
         except Exception as error:
             if self._run:
                 reason = error.reason if isinstance(error, NemotronError) else NemotronError.reason
                 self._run.write_failure(reason, str(error))
             raise
+        self._max_sequence_tokens = facts["max_sequence_tokens"]
+        self._identity = dashboard.Identity(args["model_name"], args["model_version"], facts.get("page_tokens"))
         self._exporter = Exporter(pb_utils.MetricFamily)
         self._closing = Event()
         # The first pulse is there before the first request, or the launcher could miss the death of this process.
@@ -49,8 +53,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         """Take requests in; their responses are sent later. Must not block: the server waits here."""
         for request in requests:
-            reply = triton.TritonReply(request)
-            self._service.admit(partial(triton.read, request), reply, triton.timeout_seconds(request))
+            self._service.admit(partial(triton.read, request, self._max_sequence_tokens), triton.TritonReply(request))
 
     def is_ready(self) -> bool:
         """Asked by servers of 2026 and later."""
@@ -70,16 +73,24 @@ class TritonPythonModel:
                 self._beat()
 
     def _beat(self) -> None:
-        self._exporter.export(metrics.collect(self._service))
+        self._exporter.export(metrics.collect(self._service, self._identity))
         if self._run:
             self._run.write_pulse(_pulse(self._service))
 
 
-def _open(engine_directory: Path, run: RunDirectory | None) -> Service:
-    settings = json.loads((engine_directory / "runtime.json").read_text())
+def _open(engine_directory: Path, model: str, max_sequence_tokens: int, run: RunDirectory | None) -> Service:
+    settings = run.read_settings() if run else Settings()
     tokenizer = Tokenizer(engine_directory)
-    engine = nemotron_runtime.open_engine(engine_directory, max_waiting=int(os.environ.get(MAX_WAITING, "256")))
-    return Service(engine, tokenizer, settings["max_sequence_tokens"], lambda: run is not None and run.is_refusing)
+    tracer = tracing.otlp(settings.trace_url, model, settings.trace_ratio) if settings.trace_url else tracing.NOBODY
+    engine = nemotron_runtime.open_engine(engine_directory, max_waiting=settings.max_waiting)
+    return Service(
+        engine,
+        tokenizer,
+        max_sequence_tokens,
+        lambda: run is not None and run.is_refusing,
+        client_limit=settings.client_limit,
+        tracer=tracer,
+    )
 
 
 def _pulse(service: Service) -> Pulse:

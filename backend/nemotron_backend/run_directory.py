@@ -9,8 +9,19 @@ from typing import Any, Final
 Record = dict[str, Any]
 
 RUN_DIRECTORY: Final = "NEMOTRON_RUN_DIRECTORY"
-MAX_WAITING: Final = "NEMOTRON_MAX_WAITING"
-"""Environment variables, since the server starts the model's process and hands on nothing else of the launcher's."""
+"""An environment variable, since the server starts the model's process and hands on nothing else of the launcher's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the launcher tells the model; the defaults hold where there is no launcher."""
+
+    max_waiting: int = 256
+    client_limit: int | None = None
+    trace_url: str | None = None
+    """Of the OTLP/HTTP receiver that gets a span for each request."""
+    trace_ratio: float = 1.0
+    """The share that is traced of those requests that bring no trace of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Forget a server that is gone."""
-        for name in ("pulse.json", "failure.json"):
+        for name in ("pulse.json", "failure.json", "refuse"):
             (self.path / name).unlink(missing_ok=True)
 
     def refuse(self) -> None:
@@ -51,6 +62,12 @@ class RunDirectory:
     @property
     def is_refusing(self) -> bool:
         return (self.path / "refuse").exists()
+
+    def write_settings(self, settings: Settings) -> None:
+        self._write("settings.json", asdict(settings))
+
+    def read_settings(self) -> Settings:
+        return Settings(**(self._read("settings.json") or {}))
 
     def write_pulse(self, pulse: Pulse) -> None:
         self._write("pulse.json", asdict(pulse))

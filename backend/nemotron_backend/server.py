@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nemotron_api.build import ServingConfig
+from nemotron_api.build import ServingConfig, Tls
 from nemotron_backend.installation import Installation
-from nemotron_backend.run_directory import MAX_WAITING, RUN_DIRECTORY
+from nemotron_backend.run_directory import RUN_DIRECTORY
 
 EXIT_SECONDS: Final = 5
 """What Triton gets to stop once nothing is in flight."""
@@ -21,6 +21,8 @@ EXIT_SECONDS: Final = 5
 SHARED_MEMORY: Final = Path("/dev/shm")
 RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
 """Protocols through which a client could unload the model or map this pod's memory."""
+FORWARDED: Final = "traceparent|tracestate"
+"""gRPC headers that the model is to see: it continues the trace, once per request, where Triton would per response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Address:
     host: str = "0.0.0.0"
     grpc: int = 8001
     http: int = 8000
+    http_host: str = "127.0.0.1"
+    """The HTTP port of the server of 2024 crashes at a large form; it is for this machine alone."""
     metrics: int = 8002
     health: int = 8080
 
@@ -47,7 +51,7 @@ def command(
         "model-control-mode": "explicit",
         "load-model": config.model,
         "exit-timeout-secs": EXIT_SECONDS,
-        "http-address": address.host,
+        "http-address": address.http_host,
         "http-port": address.http,
         "http-restricted-api": f"{RESTRICTED}:key={key}",
         "grpc-address": address.host,
@@ -55,12 +59,13 @@ def command(
         "grpc-restricted-protocol": f"{RESTRICTED}:key={key}",
         "grpc-max-connection-age": config.connection_age_seconds * 1000,
         "grpc-max-connection-age-grace": config.drain_seconds * 1000,
+        "grpc-header-forward-pattern": FORWARDED,
         "metrics-address": address.host,
         "metrics-port": address.metrics,
         "allow-gpu-metrics": str(Path("/dev/nvidiactl").exists()).lower(),
         "pinned-memory-pool-byte-size": 0,
         "log-format": "ISO8601",
-    }
+    } | (_tls(config.tls) if config.tls else {})
     return [
         str(installation.binary),
         "--disable-auto-complete-config",
@@ -68,9 +73,14 @@ def command(
     ]
 
 
-def environment(
-    installation: Installation, config: ServingConfig, run: Path, inherited: Mapping[str, str]
-) -> dict[str, str]:
+def _tls(tls: Tls) -> dict[str, str]:
+    files = {"grpc-server-cert": tls.certificate, "grpc-server-key": tls.key}
+    if tls.ca is None:
+        return {"grpc-use-ssl": "true", **files}
+    return {"grpc-use-ssl-mutual": "true", **files, "grpc-root-cert": tls.ca}
+
+
+def environment(installation: Installation, run: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     """What the server and, through it, the model's process see."""
     libraries = [*map(str, installation.libraries), *filter(None, [inherited.get("LD_LIBRARY_PATH")])]
     # The stub takes the first python3 on PATH for its own, with that environment's packages.
@@ -81,7 +91,6 @@ def environment(
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "TOKENIZERS_PARALLELISM": "false",
         RUN_DIRECTORY: str(run),
-        MAX_WAITING: str(config.max_waiting),
     }
 
 

@@ -5,17 +5,27 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
-from nemotron_api.errors import Cancelled, DeadlineExceeded, NemotronError, RequestError, ShuttingDown
+from nemotron_api.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    NemotronError,
+    Overloaded,
+    RequestError,
+    ShuttingDown,
+)
+from nemotron_backend import admission, tracing
 from nemotron_backend.answer import Answer
-from nemotron_backend.request import GenerationRequest
-from nemotron_backend.stream import Reply, Stream
+from nemotron_backend.stream import Call, Reply, Stream
 from nemotron_backend.tally import Tally
 from nemotron_backend.thread import start
-from nemotron_runtime import Engine, TokenEvent
+from nemotron_runtime import Engine, Terms, TokenEvent
 
 log = logging.getLogger(__name__)
+
+TOKENS_PER_CHECK: Final = 16
+"""Asking whether a client went away is a call into the server's process, so not every token asks."""
 
 
 class Tokenizer(Protocol):
@@ -40,6 +50,9 @@ class Service:
         max_sequence_tokens: int,
         is_refusing: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        client_limit: int | None = None,
+        tracer: tracing.Tracer = tracing.NOBODY,
     ) -> None:
         self.engine = engine
         self.tally = Tally()
@@ -47,6 +60,9 @@ class Service:
         self._tokenizer = tokenizer
         self._max_sequence_tokens = max_sequence_tokens
         self._clock = clock
+        self._client_limit = client_limit
+        self._tracer = tracer
+        self._pace = admission.Pace()
         self._streams: set[Stream] = set()
         self._ready: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
         self._sending_since: float | None = None
@@ -58,15 +74,19 @@ class Service:
         return len(self._streams)
 
     @property
+    def tokenless(self) -> int:
+        """Requests that wait for their first token, in the queue or while their prompt is read."""
+        return sum(stream.first_token_at is None for stream in list(self._streams))
+
+    @property
     def stall_seconds(self) -> float:
         """Since the engine's loop or the sender last turned: small in a healthy process, idle or not."""
         since = self._sending_since
         return max(self.engine.heartbeat(), 0.0 if since is None else self._clock() - since)
 
-    def admit(self, read: Callable[[], GenerationRequest], reply: Reply, timeout_seconds: float | None = None) -> None:
+    def admit(self, read: Callable[[], Call], reply: Reply) -> None:
         """Take a request in, or answer it with what is wrong; raises nothing."""
-        now = self._clock()
-        stream = Stream(reply, now, None if timeout_seconds is None else now + timeout_seconds)
+        stream = Stream(reply, self._clock())
         # First counted, then asked: when the launcher reads "refusing, none active", nobody is between the two.
         self._streams.add(stream)
         self.tally.admitted()
@@ -79,29 +99,41 @@ class Service:
 
     def sweep(self) -> None:
         """Abort what nobody waits for any more."""
+        self.tally.look(self.engine.stats())
         for stream in list(self._streams):
             if stream.request_id is None or stream.cause is not None:
                 continue
-            if stream.reply.is_cancelled():
-                self._abort(stream, Cancelled("the client cancelled the request"))
-            elif stream.deadline is not None and self._clock() > stream.deadline:
-                seconds = stream.deadline - stream.admitted_at
-                self._abort(stream, DeadlineExceeded(f"the request's own timeout of {seconds:g} s has passed"))
+            if self._is_late(stream):
+                self._abort(stream, _late(stream))
+            else:
+                self._abort_if_cancelled(stream)
 
     def close(self) -> None:
         """End the engine and the sender; requests still active are told."""
         self.engine.close()
         self._ready.put(None)
         self._sender.join()
+        self._tracer.close()
 
-    def _submit(self, stream: Stream, request: GenerationRequest) -> None:
+    def _submit(self, stream: Stream, call: Call) -> None:
+        request, wishes = call.request, call.wishes
+        others = [other.wishes.client for other in list(self._streams) if other is not stream]
+        if refused := admission.refusal(self._client_limit, wishes.client, others):
+            raise refused
+        stream.wishes = wishes
         prompt = request.prompt
         ids = self._tokenizer.encode(prompt, self._max_sequence_tokens) if isinstance(prompt, str) else list(prompt)
+        stream.prompt_tokens = len(ids)
         stream.answer = Answer(request, len(ids), self._tokenizer.decode)
         stream.streams = request.stream
-        stream.request_id = self.engine.submit(ids, request.sampling, partial(self._receive, stream))
-        # A stop word may have ended the stream before its id was known here.
-        if stream.ended:
+        terms = Terms(wishes.client, wishes.priority, stream.deadline, wishes.salt)
+        try:
+            stream.request_id = self.engine.submit(ids, request.sampling, partial(self._receive, stream), terms=terms)
+        except Overloaded as error:
+            waiting = self.engine.stats().waiting
+            raise admission.with_hint(error, self._pace.seconds_for(waiting, self._clock())) from error
+        # A stop word, or a client that left, may have ended the stream before its id was known here.
+        if stream.ended or stream.cause:
             self.engine.abort(stream.request_id)
 
     def _receive(self, stream: Stream, event: TokenEvent) -> None:
@@ -119,23 +151,45 @@ class Service:
 
     def _deliver(self, stream: Stream) -> None:
         events = stream.take()
-        if stream.ended or stream.answer is None:
+        answer = stream.answer
+        if stream.ended or answer is None:
             return
         last = events[-1][0]
         produced = [(event.token, at) for event, at in events if event.token is not None]
-        if produced:
-            times = [at for _, at in produced]
-            self.tally.produced(stream.admitted_at, stream.last_token_at, times)
-            stream.last_token_at = times[-1]
+        self._count(stream, [at for _, at in produced])
         if last.finish_reason in ("aborted", "error"):
-            self._fail(stream, stream.cause or RequestError(last.error or "the engine aborted the request"))
+            self._fail(stream, self._cause(stream, last))
             return
-        stream.answer.extend([token for token, _ in produced], last.finish_reason or "")
-        final = bool(stream.answer.finish_reason)
-        if final or stream.streams:
-            stream.reply.send(stream.answer.take(), final=final)
-        if final:
-            self._end(stream)
+        answer.extend([token for token, _ in produced], last.finish_reason or "")
+        if answer.finish_reason:
+            self._end(stream, partial(stream.reply.send, answer.take(), final=True), answer.finish_reason)
+        elif stream.is_worth_sending:
+            stream.reply.send(answer.take(), final=False)
+            stream.sent = stream.tokens
+        if stream.tokens - stream.checked >= TOKENS_PER_CHECK and not stream.ended:
+            stream.checked = stream.tokens
+            self._abort_if_cancelled(stream)
+
+    def _count(self, stream: Stream, times: Sequence[float]) -> None:
+        if not times:
+            return
+        self.tally.produced(stream.admitted_at, stream.last_token_at, times)
+        stream.first_token_at = times[0] if stream.first_token_at is None else stream.first_token_at
+        stream.last_token_at = times[-1]
+        stream.tokens += len(times)
+
+    def _cause(self, stream: Stream, last: TokenEvent) -> NemotronError:
+        """Why the engine gave a request up."""
+        if stream.cause is None and self._is_late(stream):
+            return _late(stream)
+        return stream.cause or RequestError(last.error or "the engine aborted the request")
+
+    def _is_late(self, stream: Stream) -> bool:
+        return stream.deadline is not None and self._clock() > stream.deadline
+
+    def _abort_if_cancelled(self, stream: Stream) -> None:
+        if stream.reply.is_cancelled():
+            self._abort(stream, Cancelled("the client cancelled the request"))
 
     def _abort(self, stream: Stream, cause: NemotronError) -> None:
         stream.cause = cause
@@ -143,23 +197,47 @@ class Service:
             self.engine.abort(stream.request_id)
 
     def _fail(self, stream: Stream, error: NemotronError) -> None:
-        self.tally.failed(error)
-        try:
-            stream.reply.fail(error)
-        except Exception:
-            log.exception("a client could not be told that its request failed: %s", error)
-        self._end(stream)
+        if self._end(stream, partial(stream.reply.fail, error), error.reason):
+            self.tally.failed(error)
 
-    def _end(self, stream: Stream) -> None:
-        stream.ended = True
+    def _end(self, stream: Stream, send_last: Callable[[], None], why: str) -> bool:
+        """Send the last response, once whoever asks; false when it was sent before."""
+        if not stream.claim_end():
+            return False
+        try:
+            send_last()
+        except Exception:
+            log.exception("the last response of a request could not be sent")
+            self._excuse(stream)
         self._streams.discard(stream)
         if stream.request_id is not None:
             self.engine.abort(stream.request_id)
+        self._remember(stream, why)
+        return True
+
+    def _excuse(self, stream: Stream) -> None:
+        """The last response was not sent: try a simpler one, for a client without one waits for ever."""
+        try:
+            stream.reply.fail(_named(None))
+        except Exception:
+            log.exception("nor could the client be told of it")
+
+    def _remember(self, stream: Stream, why: str) -> None:
+        now = self._clock()
+        if stream.request_id is not None:
+            self._pace.ended(now)
+            self.tally.ended(stream.prompt_tokens, stream.tokens)
+        self._tracer.record(tracing.span_of(stream, now, why))
 
 
-def _named(error: Exception) -> NemotronError:
+def _late(stream: Stream) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the request's own timeout of {stream.wishes.timeout_seconds:g} s has passed")
+
+
+def _named(error: Exception | None) -> NemotronError:
     """`error` itself when it is one of ours; else one that keeps internals from the client."""
     if isinstance(error, NemotronError):
         return error
-    log.error("a request failed", exc_info=error)
+    if error is not None:
+        log.error("a request failed", exc_info=error)
     return RequestError("internal error; the server's log says more")

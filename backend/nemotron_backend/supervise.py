@@ -18,6 +18,11 @@ class Phase(Enum):
     STOPPING = "shutting down: the server stops"
 
 
+LEAVING: Final = (Phase.LINGERING, Phase.REFUSING, Phase.STOPPING)
+STARTS: Final = 3
+"""How many times longer than the first one a later start may take."""
+
+
 class Action(Enum):
     """What the launcher does now; STOP asks the server, KILL does not."""
 
@@ -31,13 +36,14 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`linger_seconds` of `drain_seconds` still admit; times count from the termination signal."""
+    """`linger_seconds` of `drain_seconds` still admit; times count from the moment the replica began to leave."""
 
     linger_seconds: float
     drain_seconds: float
     exit_seconds: float
     pulse_seconds: float = 15.0
     stall_seconds: float = 60.0
+    start_seconds: float = 120.0
     restarts: int = 3
 
 
@@ -52,13 +58,20 @@ class Sight:
     generated: bool = False
     """A token came through the server's own port since the server was started."""
     pulse: Pulse | None = None
+    outdated: bool = False
+    """The server runs with certificates that were replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """Where the replica is; times are seconds of the monotonic clock."""
+
     phase: Phase = Phase.STARTING
     has_served: bool = False
     restarts: int = 0
+    started_at: float = 0.0
+    first_start_seconds: float = 0.0
+    leaving_since: float = 0.0
     stopping_since: float = 0.0
 
 
@@ -81,9 +94,11 @@ def decide(state: State, sight: Sight, limits: Limits) -> Decision:
 def _server_ended(state: State, sight: Sight, limits: Limits) -> Decision | None:
     if sight.server_exit is None:
         return None
-    if state.phase is Phase.STOPPING:
-        return Decision(state, Action.EXIT, "the server has stopped")
-    return _failed(state, limits, f"tritonserver ended with code {sight.server_exit}")
+    if state.phase is not Phase.STOPPING:
+        return _failed(state, sight, limits, f"tritonserver ended with code {sight.server_exit}")
+    if sight.terminated_at is None:
+        return Decision(_started(state, sight), Action.RESTART, "the server has stopped, to start with what is new")
+    return Decision(state, Action.EXIT, "the server has stopped")
 
 
 def _stopping_takes_too_long(state: State, sight: Sight, limits: Limits) -> Decision | None:
@@ -95,17 +110,23 @@ def _stopping_takes_too_long(state: State, sight: Sight, limits: Limits) -> Deci
 
 def _stub_failed(state: State, sight: Sight, limits: Limits) -> Decision | None:
     symptom = _symptom(state, sight, limits)
-    return _failed(state, limits, symptom) if symptom else None
+    return _failed(state, sight, limits, symptom) if symptom else None
+
+
+def _leaves(state: State, sight: Sight, limits: Limits) -> Decision | None:
+    """Begin to leave: for ever, or to come back with new certificates."""
+    terminated = sight.terminated_at is not None
+    if state.phase is Phase.STARTING and terminated:
+        return _stop(state, sight, "terminated while nothing was served")
+    if state.phase is not Phase.SERVING or not (terminated or sight.outdated):
+        return None
+    since = sight.now if sight.terminated_at is None else sight.terminated_at
+    why = "terminated" if terminated else "the certificate was replaced"
+    return Decision(replace(state, phase=Phase.LINGERING, leaving_since=since), why=why)
 
 
 def _drains(state: State, sight: Sight, limits: Limits) -> Decision | None:
-    if sight.terminated_at is None:
-        return None
-    elapsed = sight.now - sight.terminated_at
-    if state.phase is Phase.STARTING:
-        return _stop(state, sight, "terminated while nothing was served")
-    if state.phase is Phase.SERVING:
-        return Decision(replace(state, phase=Phase.LINGERING), why="terminated")
+    elapsed = sight.now - state.leaving_since
     if state.phase is Phase.LINGERING and elapsed >= limits.linger_seconds:
         return Decision(replace(state, phase=Phase.REFUSING), Action.REFUSE, "clients have had time to turn away")
     if state.phase is Phase.REFUSING:
@@ -120,10 +141,30 @@ def _drains(state: State, sight: Sight, limits: Limits) -> Decision | None:
 def _became_ready(state: State, sight: Sight, limits: Limits) -> Decision | None:
     if state.phase is not Phase.STARTING or not sight.generated:
         return None
-    return Decision(replace(state, phase=Phase.SERVING, has_served=True), why="a token came through the own port")
+    first = state.first_start_seconds if state.has_served else sight.now - state.started_at
+    ready = replace(state, phase=Phase.SERVING, has_served=True, first_start_seconds=first)
+    return Decision(ready, why="a token came through the own port")
 
 
-RULES: Final[tuple[Rule, ...]] = (_server_ended, _stopping_takes_too_long, _stub_failed, _drains, _became_ready)
+def _start_takes_too_long(state: State, sight: Sight, limits: Limits) -> Decision | None:
+    """Only later starts: how long the first may take, the pod's startup probe knows."""
+    if state.phase is not Phase.STARTING or not state.has_served:
+        return None
+    allowed = max(limits.start_seconds, STARTS * state.first_start_seconds)
+    if sight.now - state.started_at <= allowed:
+        return None
+    return _failed(state, sight, limits, f"the server, started again, gave no token within {allowed:.0f} s")
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _server_ended,
+    _stopping_takes_too_long,
+    _stub_failed,
+    _leaves,
+    _drains,
+    _became_ready,
+    _start_takes_too_long,
+)
 
 
 def _symptom(state: State, sight: Sight, limits: Limits) -> str | None:
@@ -141,15 +182,19 @@ def _symptom(state: State, sight: Sight, limits: Limits) -> str | None:
     return None
 
 
-def _failed(state: State, limits: Limits, why: str) -> Decision:
+def _failed(state: State, sight: Sight, limits: Limits, why: str) -> Decision:
     """Start again, unless that cannot help."""
     if not state.has_served:
         return Decision(state, Action.EXIT, f"{why} before it had served: the log above says why")
-    if state.phase not in (Phase.STARTING, Phase.SERVING):
+    if state.phase in LEAVING and sight.terminated_at is not None:
         return Decision(state, Action.EXIT, f"{why} while shutting down")
     if state.restarts >= limits.restarts:
         return Decision(state, Action.EXIT, f"{why}, after {state.restarts} restarts")
-    return Decision(replace(state, phase=Phase.STARTING, restarts=state.restarts + 1), Action.RESTART, why)
+    return Decision(replace(_started(state, sight), restarts=state.restarts + 1), Action.RESTART, why)
+
+
+def _started(state: State, sight: Sight) -> State:
+    return replace(state, phase=Phase.STARTING, started_at=sight.now)
 
 
 def _stop(state: State, sight: Sight, why: str) -> Decision:

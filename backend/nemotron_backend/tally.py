@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from nemotron_api.errors import NemotronError
+from nemotron_runtime import EngineStats
 
 FIRST_TOKEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 INTER_TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+STEP_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+TOKENS: Final = (10, 50, 100, 500, 1000)
+"""The bounds that dashboards of the TensorRT-LLM backend know; the length of contexts since then is in the sums."""
 
 
 class Histogram:
@@ -40,6 +44,10 @@ class Tally:
         self.requests = 0
         self.first_token = Histogram(FIRST_TOKEN_SECONDS)
         self.inter_token = Histogram(INTER_TOKEN_SECONDS)
+        self.step = Histogram(STEP_SECONDS)
+        self.prompt_length = Histogram(TOKENS)
+        self.answer_length = Histogram(TOKENS)
+        self._steps = 0
 
     def admitted(self) -> None:
         with self._lock:
@@ -48,6 +56,19 @@ class Tally:
     def failed(self, error: NemotronError) -> None:
         with self._lock:
             self._failures[error.reason] += 1
+
+    def look(self, stats: EngineStats) -> None:
+        """Count the latest step, if there was one since the last look: a sample of the steps, not all of them."""
+        with self._lock:
+            if stats.steps != self._steps:
+                self.step.observe(stats.last_step_seconds)
+            self._steps = stats.steps
+
+    def ended(self, prompt_tokens: int, tokens: int) -> None:
+        """A request that the engine had taken ended with so many tokens."""
+        with self._lock:
+            self.prompt_length.observe(prompt_tokens)
+            self.answer_length.observe(tokens)
 
     def produced(self, admitted_at: float, previous: float | None, times: Sequence[float]) -> None:
         """Tokens came at `times` for a request admitted at `admitted_at`; `previous` is the token before them."""

@@ -8,13 +8,13 @@ from typing import Any, Final
 import triton_python_backend_utils as pb_utils
 
 from nemotron_api.errors import NemotronError
-from nemotron_backend import response
+from nemotron_backend import bounds, response, wishes
 from nemotron_backend.answer import Chunk
 from nemotron_backend.codes import code_of, text_of
-from nemotron_backend.request import GenerationRequest, parse
+from nemotron_backend.request import parse
+from nemotron_backend.stream import Call
 
 FINAL: Final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-MICROSECONDS: Final = 1_000_000
 
 
 class TritonReply:
@@ -40,21 +40,25 @@ class TritonReply:
 
     def _send(self, message: Any, final: bool) -> None:
         with self._lock:
+            if self._ended:
+                raise RuntimeError("the last response of this request was sent before")
             self._ended = final
             self._sender.send(message, flags=FINAL if final else 0)
 
 
-def read(request: Any) -> GenerationRequest:
+def read(request: Any, max_sequence_tokens: int) -> Call:
     """Raises InvalidRequest."""
-    return parse({tensor.name(): tensor.as_numpy() for tensor in request.inputs()}, parameters(request))
+    asked, rest = wishes.take(parameters(request))
+    tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    bounds.check(tensors, max_sequence_tokens)
+    return Call(parse(tensors, rest), asked)
 
 
 def parameters(request: Any) -> Mapping[str, object]:
-    """The request's parameters without those that Triton's own protocol puts there."""
+    """The request's parameters without those that Triton's own protocol puts there.
+
+    Its own deadline, which the KServe protocol calls `timeout` and counts in microseconds, is kept apart by the server.
+    """
     given: dict[str, object] = json.loads(request.parameters() or "{}")
-    return {name: value for name, value in given.items() if not name.startswith("triton_")}
-
-
-def timeout_seconds(request: Any) -> float | None:
-    """The request's own deadline, which the KServe protocol calls `timeout` and counts in microseconds."""
-    return request.timeout() / MICROSECONDS or None
+    timeout = {"timeout": request.timeout()} if request.timeout() else {}
+    return {name: value for name, value in given.items() if not name.startswith("triton_")} | timeout

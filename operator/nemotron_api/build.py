@@ -91,6 +91,30 @@ class Manifest(Record):
         return sum(file.bytes for file in self.files)
 
 
+class Tls(Record):
+    """Files of a mounted secret with which the gRPC port proves who it is; with `ca`, its clients must, too.
+
+    With `ca` the certificate must be good for a client as well, for the launcher asks its own server for a token.
+    """
+
+    certificate: str
+    key: str
+    ca: str | None = None
+    server_name: str
+    """A DNS name in the certificate."""
+    spread_seconds: int = Field(default=600, ge=0)
+    """Replicas that see new files drain and restart at random moments of this time, not all at once."""
+
+
+class Tracing(Record):
+    """Where spans go."""
+
+    url: str
+    """Of an OTLP/HTTP receiver, with its path: `http://collector:4318/v1/traces`."""
+    ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share that is traced of those requests that bring no trace of their own."""
+
+
 class ServingConfig(Record):
     """What a serving pod is told: the operator writes it into the revision's ConfigMap, the launcher reads it."""
 
@@ -103,6 +127,13 @@ class ServingConfig(Record):
     drain_seconds: int = 600
     connection_age_seconds: int = 30
     max_waiting: int = 256
+    # None, not a default: what is not set is not written, so that an older image can read it.
+    client_limit: int | None = Field(default=None, ge=1)
+    """Requests that one client (request parameter `client`) may have in flight; None is any number."""
+    start_seconds: int | None = Field(default=None, ge=1)
+    """A server that is started again gets this time, or three times what the first start took if that is longer."""
+    tls: Tls | None = None
+    tracing: Tracing | None = None
 
 
 class Success(Record):

@@ -16,10 +16,12 @@ from nemotron_api.build import (
     Kind,
     Manifest,
     ServingConfig,
+    Tls,
+    Tracing,
 )
 from nemotron_api.errors import EngineMismatch, InvalidSpec, NemotronError
 from nemotron_backend import codes, installation, launcher, seal, server
-from nemotron_backend.run_directory import MAX_WAITING, RUN_DIRECTORY, Pulse, RunDirectory
+from nemotron_backend.run_directory import RUN_DIRECTORY, Pulse, RunDirectory, Settings
 
 pytestmark = pytest.mark.unit
 
@@ -129,16 +131,59 @@ def test_the_servers_command_line_and_environment(tmp_path: Path) -> None:
     address = server.Address("127.0.0.1", grpc=1, http=2, metrics=3)
 
     flags = server.command(found, CONFIG, Path("/store/engines/x"), address, "prefix_")
-    environment = server.environment(found, CONFIG, tmp_path, {"PATH": "/bin", "LD_LIBRARY_PATH": "/own", "HOME": "/"})
+    environment = server.environment(found, tmp_path, {"PATH": "/bin", "LD_LIBRARY_PATH": "/own", "HOME": "/"})
 
     assert "--model-repository=/store/engines/x/model_repository" in flags
     assert "--load-model=tiny" in flags
     assert "--grpc-max-connection-age=30000" in flags
     assert "--grpc-max-connection-age-grace=60000" in flags
+    assert ("--grpc-address=127.0.0.1" in flags, "--http-address=127.0.0.1" in flags) == (True, True)
+    assert not [flag for flag in flags if "ssl" in flag]
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
     assert environment["LD_LIBRARY_PATH"] == "/t/lib:/own"
-    assert (environment[RUN_DIRECTORY], environment[MAX_WAITING]) == (str(tmp_path), "256")
+    assert environment[RUN_DIRECTORY] == str(tmp_path)
     assert environment["HOME"] == "/"
+
+
+def test_triton_answers_http_to_its_own_machine_alone(tmp_path: Path) -> None:
+    found = installation.Installation(Path("/t/tritonserver"), Path("/t/backends"), ())
+
+    flags = server.command(found, CONFIG, tmp_path, server.Address(), "prefix_")
+
+    assert "--http-address=127.0.0.1" in flags
+    assert {"--grpc-address=0.0.0.0", "--metrics-address=0.0.0.0"} <= set(flags)
+
+
+@pytest.mark.parametrize(
+    ("ca", "expected"),
+    [
+        pytest.param(None, {"--grpc-use-ssl=true"}, id="server-only"),
+        pytest.param("/tls/ca.crt", {"--grpc-use-ssl-mutual=true", "--grpc-root-cert=/tls/ca.crt"}, id="mutual"),
+    ],
+)
+def test_a_secret_becomes_flags(tmp_path: Path, ca: str | None, expected: set[str]) -> None:
+    tls = Tls(certificate="/tls/tls.crt", key="/tls/tls.key", ca=ca, server_name="nano")
+    found = installation.Installation(Path("/t/tritonserver"), Path("/t/backends"), ())
+
+    flags = server.command(found, CONFIG.model_copy(update={"tls": tls}), tmp_path, server.Address(), "prefix_")
+
+    files = {"--grpc-server-cert=/tls/tls.crt", "--grpc-server-key=/tls/tls.key"}
+    assert {flag for flag in flags if "ssl" in flag or "cert" in flag or "server-key" in flag} == files | expected
+
+
+def test_the_model_is_told_its_part_of_the_configuration(tmp_path: Path) -> None:
+    traced = Tracing(url="http://collector:4318/v1/traces", ratio=0.25)
+    config = CONFIG.model_copy(update={"client_limit": 4, "max_waiting": 9, "tracing": traced})
+    run = RunDirectory(tmp_path)
+
+    assert run.read_settings() == launcher.settings(CONFIG) == Settings()
+    run.write_settings(launcher.settings(config))
+
+    assert run.read_settings() == Settings(9, 4, "http://collector:4318/v1/traces", 0.25)
+
+
+def test_what_is_not_set_is_not_written_for_older_images() -> None:
+    assert not {"clientLimit", "startSeconds", "tls", "tracing"} & CONFIG.to_dict().keys()
 
 
 def test_the_run_directory_carries_both_ways(tmp_path: Path) -> None:
@@ -154,7 +199,7 @@ def test_the_run_directory_carries_both_ways(tmp_path: Path) -> None:
     assert run.read_failure() == {"reason": "EngineMismatch", "message": "why"}
     assert run.is_refusing
     run.clear()
-    assert (run.read_pulse(), run.read_failure()) == (None, None)
+    assert (run.read_pulse(), run.read_failure(), run.is_refusing) == (None, None, False)
 
 
 def test_a_configuration_is_read(tmp_path: Path) -> None:

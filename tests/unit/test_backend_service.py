@@ -1,121 +1,16 @@
 """Every request gets exactly one last response, whatever happens to it."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
 from nemotron_api.errors import InvalidRequest, NemotronError, Overloaded
 from nemotron_backend.answer import Chunk
-from nemotron_backend.metrics import collect
-from nemotron_backend.request import GenerationRequest
-from nemotron_backend.service import Service
-from nemotron_runtime import EngineStats, SamplingParams, Sink, TokenEvent
+from nemotron_backend.stream import Call
+from nemotron_backend.wishes import Wishes
+from tests.builders.service import RecordedReply, ScriptedEngine, a_request, a_service, ended
 
 pytestmark = pytest.mark.unit
-
-
-@dataclass
-class ScriptedEngine:
-    """Does what the test says, on the test's thread."""
-
-    sinks: dict[int, Sink] = field(default_factory=dict)
-    aborted: list[int] = field(default_factory=list)
-    refusal: Exception | None = None
-    at_once: tuple[int, ...] = ()
-    """Tokens that come before `submit` has returned."""
-    closed: bool = False
-
-    def submit(self, prompt: Sequence[int], sampling: SamplingParams, sink: Sink) -> int:
-        if self.refusal:
-            raise self.refusal
-        request_id = len(self.sinks) + 1
-        self.sinks[request_id] = sink
-        for token in self.at_once:
-            sink(TokenEvent(request_id, token, None))
-        return request_id
-
-    def make(self, request_id: int, *tokens: int, end: str | None = None) -> None:
-        for index, token in enumerate(tokens):
-            last = end if index == len(tokens) - 1 else None
-            self.sinks[request_id](TokenEvent(request_id, token, last))  # type: ignore[arg-type]
-
-    def fail(self, request_id: int, text: str) -> None:
-        self.sinks[request_id](TokenEvent(request_id, None, "error", text))
-
-    def abort(self, request_id: int) -> None:
-        if request_id not in self.aborted:
-            self.aborted.append(request_id)
-            self.sinks[request_id](TokenEvent(request_id, None, "aborted"))
-
-    def stats(self) -> EngineStats:
-        return EngineStats(1, 2, 8, 2, 100, 5, 30, 7, 40, 50, 0.25)
-
-    def heartbeat(self) -> float:
-        return 0.125
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Letters:
-    """One token per letter."""
-
-    def encode(self, text: str, limit: int) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(map(chr, ids))
-
-
-class RecordedReply:
-    def __init__(self) -> None:
-        self.chunks: list[Chunk] = []
-        self.errors: list[NemotronError] = []
-        self.lasts = 0
-        self.ended = threading.Event()
-        self.broken = False
-        self.cancelled = False
-
-    def send(self, chunk: Chunk, *, final: bool) -> None:
-        if self.broken:
-            raise OSError("the server is gone")
-        self.chunks.append(chunk)
-        if final:
-            self._end()
-
-    def fail(self, error: NemotronError) -> None:
-        self.errors.append(error)
-        self._end()
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled
-
-    def _end(self) -> None:
-        self.lasts += 1
-        self.ended.set()
-
-    @property
-    def text(self) -> str:
-        return "".join(chunk.text for chunk in self.chunks)
-
-
-def a_request(prompt: str = "hi", **changed: object) -> Callable[[], GenerationRequest]:
-    return lambda: GenerationRequest(prompt, SamplingParams(), **changed)  # type: ignore[arg-type]
-
-
-def a_service(engine: ScriptedEngine, refusing: bool = False, clock: Callable[[], float] = lambda: 0.0) -> Service:
-    return Service(engine, Letters(), 100, lambda: refusing, clock)
-
-
-def ended(service: Service, reply: RecordedReply) -> RecordedReply:
-    """`reply` once everything that was on its way has been sent."""
-    assert reply.ended.wait(10)
-    service.close()
-    assert reply.lasts == 1
-    assert service.active == 0
-    return reply
 
 
 def test_tokens_become_text() -> None:
@@ -198,7 +93,7 @@ def test_a_refusal_of_the_engine_reaches_the_client(error: NemotronError) -> Non
 
 
 def test_a_request_that_cannot_be_read_is_answered() -> None:
-    def unreadable() -> GenerationRequest:
+    def unreadable() -> Call:
         raise InvalidRequest("what is this")
 
     reply = RecordedReply()
@@ -278,7 +173,7 @@ def test_a_client_that_went_away_frees_the_engine() -> None:
 def test_a_deadline_that_passed_ends_the_request() -> None:
     engine, reply, now = ScriptedEngine(), RecordedReply(), [10.0]
     service = a_service(engine, clock=lambda: now[0])
-    service.admit(a_request(), reply, timeout_seconds=2.5)
+    service.admit(a_request(wishes=Wishes(timeout_seconds=2.5)), reply)
 
     now[0] = 12.4
     service.sweep()
@@ -303,28 +198,3 @@ def test_a_reply_that_cannot_be_sent_harms_no_other() -> None:
     assert ended(service, broken).errors[0].reason == "RequestFailed"
     assert whole.text == "b"
     assert 1 in engine.aborted
-
-
-def test_metrics_tell_what_happened() -> None:
-    now = [1.0]
-    engine, reply = ScriptedEngine(), RecordedReply()
-    service = a_service(engine, clock=lambda: now[0])
-
-    service.admit(a_request(), reply)
-    now[0] = 1.03
-    engine.make(1, *b"a")
-    now[0] = 1.04
-    engine.make(1, *b"b", end="stop")
-    ended(service, reply)
-
-    values = {(sample.name, *(value for _, value in sample.labels)): sample.value for sample in collect(service)}
-    assert values["nemotron_waiting_requests",] == 1
-    assert values["nemotron_state_slots_used",] == 2
-    assert values["nemotron_heartbeat_seconds",] == 0.125
-    assert values["nemotron_requests_total",] == 1
-    assert values["nemotron_first_token_seconds_count",] == 1
-    assert values["nemotron_first_token_seconds_sum",] == pytest.approx(0.03)
-    assert values["nemotron_first_token_seconds_bucket", "0.025"] == 0
-    assert values["nemotron_first_token_seconds_bucket", "0.05"] == 1
-    assert values["nemotron_inter_token_seconds_count",] == 1
-    assert values["nemotron_inter_token_seconds_bucket", "+Inf"] == 1
