@@ -1,6 +1,7 @@
 """Serve an engine in a pod: start Triton, watch it, replace it when it breaks, drain it when asked to end."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from nemotron_api.build import TERMINATION_MESSAGE_BYTES, Failure, ServingConfig
-from nemotron_api.errors import InvalidSpec, NemotronError
+from nemotron_api.errors import InvalidSpec, NemotronError, VolumeFull
 from nemotron_backend import certificate, children, health, installation, seal, server
 from nemotron_backend.probe import QUESTION_SECONDS, Prober, Question, Target, why_no_token
 from nemotron_backend.run_directory import RunDirectory, Settings
@@ -183,8 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_config(options.config)
         engine = options.store / config.engine
         seal.verify(engine, config.manifest_sha256)
-        with tempfile.TemporaryDirectory(prefix="nemotron-") as scratch:
-            failure = Launcher(config, engine, address, Path(scratch)).run()
+        failure = _launch(config, engine, address)
     except NemotronError as error:
         failure = Failure(reason=error.reason, message=str(error))
     except Exception as error:
@@ -194,6 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     report(failure, options.termination_log)
     return 1
+
+
+def _launch(config: ServingConfig, engine: Path, address: Address) -> Failure | None:
+    """Raises VolumeFull where there is no room for the few small files that launcher and model share."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="nemotron-") as scratch:
+            return Launcher(config, engine, address, Path(scratch)).run()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise VolumeFull(
+            f"no room in {tempfile.gettempdir()} ({error}): give the pod a larger scratch volume"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

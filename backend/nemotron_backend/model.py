@@ -57,7 +57,8 @@ class TritonPythonModel:
 
     def is_ready(self) -> bool:
         """Asked by servers of 2026 and later."""
-        return not self._service.is_refusing() and self._service.stall_seconds < STALLED_SECONDS
+        service = self._service
+        return not (service.is_refusing() or service.has_failed) and service.stall_seconds < STALLED_SECONDS
 
     def finalize(self) -> None:
         self._closing.set()
@@ -101,4 +102,5 @@ def _pulse(service: Service) -> Pulse:
         stall_seconds=service.stall_seconds,
         refusing=refusing,
         active=service.active,
+        failed=service.has_failed,
     )

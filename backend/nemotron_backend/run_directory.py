@@ -36,6 +36,8 @@ class Pulse:
     refusing: bool
     active: int
     """Requests not yet answered completely; counted after `refusing` was read, so (True, 0) is final."""
+    failed: bool = False
+    """The engine refuses everything since its step loop failed."""
 
 
 @dataclass(frozen=True, slots=True)

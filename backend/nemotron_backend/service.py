@@ -57,6 +57,8 @@ class Service:
         self.engine = engine
         self.tally = Tally()
         self.is_refusing = is_refusing
+        self.has_failed = False
+        """Whether the engine is beyond help: another process must be started."""
         self._tokenizer = tokenizer
         self._max_sequence_tokens = max_sequence_tokens
         self._clock = clock
@@ -129,7 +131,11 @@ class Service:
         terms = Terms(wishes.client, wishes.priority, stream.deadline, wishes.salt)
         try:
             stream.request_id = self.engine.submit(ids, request.sampling, partial(self._receive, stream), terms=terms)
-        except Overloaded as error:
+        except RequestError as error:
+            # Nothing more special: the engine says so once its step loop has failed, and for ever after.
+            self.has_failed = self.has_failed or type(error) is RequestError
+            if not isinstance(error, Overloaded):
+                raise
             waiting = self.engine.stats().waiting
             raise admission.with_hint(error, self._pace.seconds_for(waiting, self._clock())) from error
         # A stop word, or a client that left, may have ended the stream before its id was known here.

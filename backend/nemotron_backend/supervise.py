@@ -176,6 +176,8 @@ def _symptom(state: State, sight: Sight, limits: Limits) -> str | None:
         return f"the model's process {pulse.pid} is gone"
     if (age := sight.now - pulse.written_at) > limits.pulse_seconds:
         return f"the model's process {pulse.pid} gave no sign of life for {age:.0f} s"
+    if pulse.failed:
+        return "the engine's step loop has failed"
     # The first steps may compile for minutes.
     if state.phase is not Phase.STARTING and pulse.stall_seconds > limits.stall_seconds:
         return f"the engine or the sender has not turned for {pulse.stall_seconds:.0f} s"

@@ -1,15 +1,18 @@
 """Give integration tests a sealed engine of the demo's checkpoint and a server for it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from nemotron_api.build import ServingConfig
+from nemotron_build import repository
 from nemotron_build.job import make_engine
 from nemotron_build.sealed import Sealed
 from nemotron_build.store import Store
+from tests.builders import paced_engine
+from tests.builders.paced_engine import Pace
 from tests.integration.client import MODEL
 from tests.integration.serving import LIMITS, Serving, StartServing, launch
 
@@ -57,6 +60,37 @@ def serving(store: Path, config: ServingConfig, tmp_path_factory: pytest.TempPat
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="session")
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A ready server whose engine has no model: 256 slots, a token each every 20 ms. Leave it as it was."""
+    root = tmp_path_factory.mktemp("paced")
+    config = paced_engine.seal(root, Pace(0.02, slots=256), repository.config(MODEL), CHECKPOINT / "tokenizer.json")
+    started = launch(root, config, root / "serving")
+    try:
+        started.wait_until_ready()
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def start_paced(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Starts servers of a pace, for one test to break; fields of ServingConfig as keywords."""
+    started: list[Serving] = []
+
+    def start(pace: Pace, **changed: object) -> Serving:
+        root = tmp_path / f"paced-{len(started)}"
+        config = paced_engine.seal(root, pace, repository.config(MODEL), CHECKPOINT / "tokenizer.json")
+        started.append(launch(root, config.model_copy(update=changed), root / "serving"))
+        started[-1].wait_until_ready()
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
 
 
 @pytest.fixture

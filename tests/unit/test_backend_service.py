@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from nemotron_api.errors import InvalidRequest, NemotronError, Overloaded
+from nemotron_api.errors import InvalidRequest, NemotronError, Overloaded, RequestError
 from nemotron_backend.answer import Chunk
 from nemotron_backend.stream import Call
 from nemotron_backend.wishes import Wishes
@@ -198,3 +198,17 @@ def test_a_reply_that_cannot_be_sent_harms_no_other() -> None:
     assert ended(service, broken).errors[0].reason == "RequestFailed"
     assert whole.text == "b"
     assert 1 in engine.aborted
+
+
+@pytest.mark.parametrize(
+    ("refusal", "failed"),
+    [(RequestError("the engine stopped"), True), (Overloaded("full"), False), (InvalidRequest("too long"), False)],
+)
+def test_an_engine_that_failed_is_told_from_one_that_refuses(refusal: NemotronError, failed: bool) -> None:
+    reply = RecordedReply()
+    service = a_service(ScriptedEngine(refusal=refusal))
+
+    service.admit(a_request(), reply)
+
+    assert ended(service, reply).errors == [refusal]
+    assert service.has_failed is failed

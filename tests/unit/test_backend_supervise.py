@@ -39,6 +39,9 @@ def a_sight(**changed: object) -> Sight:
         pytest.param(SERVING, a_sight(server_exit=-11), Action.RESTART, Phase.STARTING, id="crashed"),
         pytest.param(SERVING, a_sight(stub_alive=False), Action.RESTART, Phase.STARTING, id="stub-died"),
         pytest.param(SERVING, a_sight(pulse=a_pulse(age=15.5)), Action.RESTART, Phase.STARTING, id="stub-frozen"),
+        pytest.param(
+            SERVING, a_sight(pulse=replace(a_pulse(), failed=True)), Action.RESTART, Phase.STARTING, id="engine-failed"
+        ),
         pytest.param(SERVING, a_sight(pulse=a_pulse(stall=61)), Action.RESTART, Phase.STARTING, id="loop-stalled"),
         pytest.param(
             State(), a_sight(generated=False, pulse=a_pulse(stall=61)), Action.WAIT, Phase.STARTING, id="compiling"
