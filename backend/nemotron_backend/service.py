@@ -118,11 +118,11 @@ class Service:
         self._tracer.close()
 
     def _submit(self, stream: Stream, call: Call) -> None:
-        request, wishes = call.request, call.wishes
+        stream.wishes = wishes = call.wishes
         others = [other.wishes.client for other in list(self._streams) if other is not stream]
         if refused := admission.refusal(self._client_limit, wishes.client, others):
             raise refused
-        stream.wishes = wishes
+        request = call.read()
         prompt = request.prompt
         ids = self._tokenizer.encode(prompt, self._max_sequence_tokens) if isinstance(prompt, str) else list(prompt)
         stream.prompt_tokens = len(ids)

@@ -1,6 +1,7 @@
 """Hold one request from its admission to its last response."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,9 +24,10 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it was read: what to generate, and how to serve it."""
+    """A request whose wishes are read; what to generate is read once it is clear that it may join."""
 
-    request: GenerationRequest
+    read: Callable[[], GenerationRequest]
+    """Raises InvalidRequest."""
     wishes: Wishes = DEFAULTS
 
 

@@ -97,6 +97,7 @@ class _Otlp:
         )
         if span.failed:
             started.set_status(self._error)
+        started.end(now)
 
     def close(self) -> None:
         # In a thread: a receiver that is gone is tried again for longer than a server waits for its model to end.

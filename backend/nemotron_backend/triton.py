@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from nemotron_api.errors import NemotronError
 from nemotron_backend import bounds, response, wishes
 from nemotron_backend.answer import Chunk
 from nemotron_backend.codes import code_of, text_of
-from nemotron_backend.request import parse
+from nemotron_backend.request import GenerationRequest, parse
 from nemotron_backend.stream import Call
 
 FINAL: Final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -49,9 +50,13 @@ class TritonReply:
 def read(request: Any, max_sequence_tokens: int) -> Call:
     """Raises InvalidRequest."""
     asked, rest = wishes.take(parameters(request))
+    return Call(partial(_generation, request, rest, max_sequence_tokens), asked)
+
+
+def _generation(request: Any, rest: Mapping[str, object], max_sequence_tokens: int) -> GenerationRequest:
     tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
     bounds.check(tensors, max_sequence_tokens)
-    return Call(parse(tensors, rest), asked)
+    return parse(tensors, rest)
 
 
 def parameters(request: Any) -> Mapping[str, object]:

@@ -113,7 +113,8 @@ class RecordedReply:
 
 
 def a_request(prompt: str = "hi", wishes: Wishes = DEFAULTS, **changed: object) -> Callable[[], Call]:
-    return lambda: Call(GenerationRequest(prompt, SamplingParams(), **changed), wishes)  # type: ignore[arg-type]
+    request = GenerationRequest(prompt, SamplingParams(), **changed)  # type: ignore[arg-type]
+    return lambda: Call(lambda: request, wishes)
 
 
 def a_service(
