@@ -1,8 +1,8 @@
 """Stream text from a deployment: `client.py --url dns:///nano-pods.default.svc:8001 --model nano "Hello"`.
 
-The name `<deployment>-pods` resolves to every replica; round_robin sends each request to the next one. A request that
-no replica has begun to answer is tried again; one that has begun is not, since its text would come twice. Needs
-tritonclient[grpc] and numpy.
+The name `<deployment>-pods` resolves to every replica; round_robin sends each request to the next one. Where a replica
+goes away, another one takes over: from the beginning, or after the tokens that arrived. Needs tritonclient[grpc] and
+numpy.
 """
 
 import argparse
@@ -54,7 +54,8 @@ TENSORS = {
     "ignore_eos": ("BOOL", np.bool_),
     "reasoning_budget": ("INT32", np.int32),
 }
-CHAT = "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think></think>"
+CHAT = "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+NOT_THINKING, THINKING = "<think></think>", "<think>\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class GenerationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try again before the first token."""
+    """How long to wait, in seconds, and how often to try again."""
 
     whole: float = 600.0
     between_chunks: float = 120.0
@@ -107,18 +108,19 @@ async def stream(
 
     Raises GenerationError; leaving the loop early, or cancelling the task, cancels the request on the server.
     """
-    inputs = [tensor(name, value) for name, value in {**settings, "stream": True}.items()]
+    arrived = [*settings.get("resume_ids", ())]
     deadline = time.monotonic() + patience.whole
     for attempt in range(patience.retries + 1):
-        begun = False
+        resuming = {"resume_ids": arrived} if arrived else {}
+        inputs = [tensor(name, value) for name, value in {**settings, **resuming, "stream": True}.items()]
         try:
             async with aclosing(attempt_once(client, model, inputs, deadline, patience.between_chunks)) as chunks:
                 async for chunk in chunks:
-                    begun = True
+                    arrived.extend(chunk.token_ids)
                     yield chunk
             return
         except GenerationError as error:
-            if begun or not error.try_elsewhere or attempt == patience.retries:
+            if not error.try_elsewhere or attempt == patience.retries:
                 raise
         await asyncio.sleep(patience.first_pause * 2**attempt * random.uniform(0.5, 1.0))
 
@@ -185,11 +187,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--url", default="localhost:8001", help="host:port, or dns:///<deployment>-pods.<ns>.svc:8001")
     parser.add_argument("--model", required=True)
     parser.add_argument("--chat", action="store_true", help="ask as a user, instead of having the text continued")
+    parser.add_argument("--think", action="store_true", help="let the model think before it answers; implies --chat")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--top-k", type=int)
+    parser.add_argument("--min-p", type=float)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--repetition-penalty", type=float)
+    parser.add_argument("--presence-penalty", type=float)
+    parser.add_argument("--frequency-penalty", type=float)
+    parser.add_argument("--min-tokens", type=int)
+    parser.add_argument("--reasoning-budget", type=int, metavar="TOKENS", help="with --think: think no longer")
+    parser.add_argument("--stop-words", nargs="+", metavar="TEXT", help="end where one of these would begin")
+    parser.add_argument("--bad-words", nargs="+", metavar="TEXT", help="never say these")
     parser.add_argument("--ignore-eos", action="store_true", help="go on after the model's end-of-text token")
     parser.add_argument("--timeout", type=float, default=Patience().whole, help="seconds for the whole answer")
     parser.add_argument("--tls", action="store_true")
@@ -199,12 +210,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def text_of(options: argparse.Namespace) -> str:
+    """The prompt as it stands, or in the form in which the model is asked."""
+    if options.think:
+        return CHAT.format(options.prompt) + THINKING
+    return CHAT.format(options.prompt) + NOT_THINKING if options.chat else str(options.prompt)
+
+
 async def run(options: argparse.Namespace) -> None:
     """Print the answer as it comes, then a line of counts to standard error."""
-    names = ("max_tokens", "temperature", "top_p", "top_k", "seed")
-    settings = {name: value for name in names if (value := getattr(options, name)) is not None}
-    settings["ignore_eos"] = options.ignore_eos
-    settings["text_input"] = CHAT.format(options.prompt) if options.chat else options.prompt
+    settings = {name: value for name in TENSORS if (value := getattr(options, name, None)) is not None}
+    settings["text_input"] = text_of(options)
     chunk = None
     async with connect(options.url, tls=options.tls, ca=options.ca, cert=options.cert, key=options.key) as client:
         async for chunk in stream(client, options.model, settings, Patience(whole=options.timeout)):

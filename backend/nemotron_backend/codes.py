@@ -1,5 +1,6 @@
 """Translate the project's errors into the codes of Triton: the backend's one table."""
 
+import logging
 from typing import Final
 
 from nemotron_api.errors import (
@@ -9,8 +10,11 @@ from nemotron_api.errors import (
     InvalidRequest,
     NemotronError,
     Overloaded,
+    RequestError,
     ShuttingDown,
 )
+
+log = logging.getLogger(__name__)
 
 # Names are attributes of pb_utils.TritonError; each becomes a gRPC status and an HTTP code inside the server.
 CODES: Final[dict[type[NemotronError], str]] = {
@@ -33,3 +37,12 @@ def code_of(error: NemotronError) -> str:
 def text_of(error: NemotronError) -> str:
     """What the client reads: the reason first, since a gRPC stream carries no code, only this text."""
     return f"{error.reason}: {error}"
+
+
+def named(error: Exception | None) -> NemotronError:
+    """`error` itself when it is one of ours; else one that keeps internals from the client."""
+    if isinstance(error, NemotronError):
+        return error
+    if error is not None:
+        log.error("a request failed", exc_info=error)
+    return RequestError("internal error; the server's log says more")

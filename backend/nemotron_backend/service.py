@@ -7,20 +7,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from nemotron_api.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    NemotronError,
-    Overloaded,
-    RequestError,
-    ShuttingDown,
-)
+from nemotron_api.errors import Cancelled, NemotronError, Overloaded, RequestError, ShuttingDown
 from nemotron_backend import admission, tracing
 from nemotron_backend.answer import Answer
-from nemotron_backend.stream import Call, Reply, Stream
+from nemotron_backend.codes import named
+from nemotron_backend.request import GenerationRequest
+from nemotron_backend.stream import Call, Part, Reply, Stream
 from nemotron_backend.tally import Tally
 from nemotron_backend.thread import start
-from nemotron_runtime import Engine, Terms, TokenEvent
+from nemotron_backend.vocabulary import Vocabulary, settle
+from nemotron_runtime import Engine, SamplingParams, Terms, TokenEvent
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +30,9 @@ class Tokenizer(Protocol):
     def encode(self, text: str, limit: int) -> list[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
 
 
 class Service:
@@ -97,16 +96,16 @@ class Service:
                 raise ShuttingDown("this replica is shutting down: send the request again, another one serves it")
             self._submit(stream, read())
         except Exception as error:  # noqa: BLE001  whatever it is, the client must get its last response
-            self._fail(stream, _named(error))
+            self._fail(stream, named(error))
 
     def sweep(self) -> None:
         """Abort what nobody waits for any more."""
         self.tally.look(self.engine.stats())
         for stream in list(self._streams):
-            if stream.request_id is None or stream.cause is not None:
+            if not stream.request_ids or stream.cause is not None:
                 continue
-            if self._is_late(stream):
-                self._abort(stream, _late(stream))
+            if stream.is_late(self._clock()):
+                self._abort(stream, stream.lateness)
             else:
                 self._abort_if_cancelled(stream)
 
@@ -123,14 +122,26 @@ class Service:
         if refused := admission.refusal(self._client_limit, wishes.client, others):
             raise refused
         request = call.read()
+        samplings = settle(request, self._tokenizer.vocabulary)
         prompt = request.prompt
         ids = self._tokenizer.encode(prompt, self._max_sequence_tokens) if isinstance(prompt, str) else list(prompt)
         stream.prompt_tokens = len(ids)
-        stream.answer = Answer(request, len(ids), self._tokenizer.decode)
         stream.streams = request.stream
+        # All of them before the first is submitted: its tokens may come at once.
+        stream.parts = tuple(
+            Part(Answer(request, len(ids), self._tokenizer.decode, index)) for index in range(request.answers)
+        )
+        for part, sampling in zip(stream.parts, samplings, strict=True):
+            self._submit_part(stream, part, ids, request, sampling)
+
+    def _submit_part(
+        self, stream: Stream, part: Part, ids: Sequence[int], request: GenerationRequest, sampling: SamplingParams
+    ) -> None:
+        wishes = stream.wishes
         terms = Terms(wishes.client, wishes.priority, stream.deadline, wishes.salt)
+        receive = partial(self._receive, stream, part)
         try:
-            stream.request_id = self.engine.submit(ids, request.sampling, partial(self._receive, stream), terms=terms)
+            part.request_id = self.engine.submit(ids, sampling, receive, resumed=request.resumed, terms=terms)
         except RequestError as error:
             # Nothing more special: the engine says so once its step loop has failed, and for ever after.
             self.has_failed = self.has_failed or type(error) is RequestError
@@ -138,12 +149,12 @@ class Service:
                 raise
             waiting = self.engine.stats().waiting
             raise admission.with_hint(error, self._pace.seconds_for(waiting, self._clock())) from error
-        # A stop word, or a client that left, may have ended the stream before its id was known here.
-        if stream.ended or stream.cause:
-            self.engine.abort(stream.request_id)
+        # A stop word, or a client that left, may have ended the answer before its id was known here.
+        if stream.ended or stream.cause or part.is_done:
+            self.engine.abort(part.request_id)
 
-    def _receive(self, stream: Stream, event: TokenEvent) -> None:
-        if stream.push(event, self._clock()):
+    def _receive(self, stream: Stream, part: Part, event: TokenEvent) -> None:
+        if stream.push(part, event, self._clock()):
             self._ready.put(stream)
 
     def _send_all(self) -> None:
@@ -152,46 +163,45 @@ class Service:
             try:
                 self._deliver(stream)
             except Exception as error:  # noqa: BLE001  one stream's failure must not end the others
-                self._fail(stream, _named(error))
+                self._fail(stream, named(error))
             self._sending_since = None
 
     def _deliver(self, stream: Stream) -> None:
-        events = stream.take()
-        answer = stream.answer
-        if stream.ended or answer is None:
-            return
-        last = events[-1][0]
-        produced = [(event.token, at) for event, at in events if event.token is not None]
-        self._count(stream, [at for _, at in produced])
-        if last.finish_reason in ("aborted", "error"):
-            self._fail(stream, self._cause(stream, last))
-            return
-        answer.extend([token for token, _ in produced], last.finish_reason or "")
-        if answer.finish_reason:
-            self._end(stream, partial(stream.reply.send, answer.take(), final=True), answer.finish_reason)
-        elif stream.is_worth_sending:
-            stream.reply.send(answer.take(), final=False)
-            stream.sent = stream.tokens
+        for part, events in stream.take().items():
+            # What comes after the end of a stream, or of one answer, is the echo of an abort.
+            if not stream.ended and not part.is_done:
+                self._advance(stream, part, events)
         if stream.tokens - stream.checked >= TOKENS_PER_CHECK and not stream.ended:
             stream.checked = stream.tokens
             self._abort_if_cancelled(stream)
 
-    def _count(self, stream: Stream, times: Sequence[float]) -> None:
+    def _advance(self, stream: Stream, part: Part, events: Sequence[tuple[TokenEvent, float]]) -> None:
+        """Take one answer as far as its events go, and send what is worth it."""
+        last, made = events[-1][0], [event for event, _ in events if event.token is not None]
+        self._count(stream, part, [at for event, at in events if event.token is not None])
+        if last.finish_reason in ("aborted", "error"):
+            self._fail(stream, stream.cause_of(last, self._clock()))
+            return
+        part.answer.extend(
+            [event.token for event in made if event.token is not None],
+            last.finish_reason or "",
+            [event.logprobs for event in made if event.logprobs is not None],
+        )
+        if stream.is_done:
+            self._end(stream, partial(stream.reply.send, part.answer.take(), final=True), part.answer.finish_reason)
+        elif stream.is_worth_sending(part):
+            stream.reply.send(part.answer.take(), final=False)
+            part.sent = part.tokens
+            if part.is_done and part.request_id is not None:
+                self.engine.abort(part.request_id)
+
+    def _count(self, stream: Stream, part: Part, times: Sequence[float]) -> None:
         if not times:
             return
-        self.tally.produced(stream.admitted_at, stream.last_token_at, times)
+        self.tally.produced(stream.admitted_at, part.last_token_at, times)
         stream.first_token_at = times[0] if stream.first_token_at is None else stream.first_token_at
-        stream.last_token_at = times[-1]
-        stream.tokens += len(times)
-
-    def _cause(self, stream: Stream, last: TokenEvent) -> NemotronError:
-        """Why the engine gave a request up."""
-        if stream.cause is None and self._is_late(stream):
-            return _late(stream)
-        return stream.cause or RequestError(last.error or "the engine aborted the request")
-
-    def _is_late(self, stream: Stream) -> bool:
-        return stream.deadline is not None and self._clock() > stream.deadline
+        part.last_token_at = times[-1]
+        part.tokens += len(times)
 
     def _abort_if_cancelled(self, stream: Stream) -> None:
         if stream.reply.is_cancelled():
@@ -199,8 +209,11 @@ class Service:
 
     def _abort(self, stream: Stream, cause: NemotronError) -> None:
         stream.cause = cause
-        if stream.request_id is not None:
-            self.engine.abort(stream.request_id)
+        self._abort_all(stream)
+
+    def _abort_all(self, stream: Stream) -> None:
+        for request_id in stream.request_ids:
+            self.engine.abort(request_id)
 
     def _fail(self, stream: Stream, error: NemotronError) -> None:
         if self._end(stream, partial(stream.reply.fail, error), error.reason):
@@ -216,34 +229,20 @@ class Service:
             log.exception("the last response of a request could not be sent")
             self._excuse(stream)
         self._streams.discard(stream)
-        if stream.request_id is not None:
-            self.engine.abort(stream.request_id)
+        self._abort_all(stream)
         self._remember(stream, why)
         return True
 
     def _excuse(self, stream: Stream) -> None:
         """The last response was not sent: try a simpler one, for a client without one waits for ever."""
         try:
-            stream.reply.fail(_named(None))
+            stream.reply.fail(named(None))
         except Exception:
             log.exception("nor could the client be told of it")
 
     def _remember(self, stream: Stream, why: str) -> None:
         now = self._clock()
-        if stream.request_id is not None:
+        if stream.request_ids:
             self._pace.ended(now)
             self.tally.ended(stream.prompt_tokens, stream.tokens)
         self._tracer.record(tracing.span_of(stream, now, why))
-
-
-def _late(stream: Stream) -> DeadlineExceeded:
-    return DeadlineExceeded(f"the request's own timeout of {stream.wishes.timeout_seconds:g} s has passed")
-
-
-def _named(error: Exception | None) -> NemotronError:
-    """`error` itself when it is one of ours; else one that keeps internals from the client."""
-    if isinstance(error, NemotronError):
-        return error
-    if error is not None:
-        log.error("a request failed", exc_info=error)
-    return RequestError("internal error; the server's log says more")

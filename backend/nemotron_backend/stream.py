@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from nemotron_api.errors import NemotronError
+from nemotron_api.errors import DeadlineExceeded, NemotronError, RequestError
 from nemotron_backend.answer import Answer, Chunk
 from nemotron_backend.request import GenerationRequest
 from nemotron_backend.wishes import DEFAULTS, Wishes
@@ -31,6 +31,22 @@ class Call:
     wishes: Wishes = DEFAULTS
 
 
+@dataclass(slots=True, eq=False)
+class Part:
+    """One of the answers that a request asks for; the engine knows it by a request of its own."""
+
+    answer: Answer
+    request_id: int | None = None
+    tokens: int = 0
+    """Tokens taken from the engine, of which `sent` are sent."""
+    sent: int = 0
+    last_token_at: float | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self.answer.finish_reason)
+
+
 class Stream:
     """A request in flight: events come in on the engine's thread and go out on the sender's."""
 
@@ -38,22 +54,18 @@ class Stream:
         self.reply = reply
         self.admitted_at = admitted_at
         self.wishes = DEFAULTS
-        self.answer: Answer | None = None
+        self.parts: tuple[Part, ...] = ()
         self.streams = False
         """Whether the client wants responses before the last one."""
         self.prompt_tokens = 0
-        self.tokens = 0
-        """Tokens taken from the engine, of which `sent` are sent; a check for cancellation was made at `checked`."""
-        self.sent = 0
         self.checked = 0
-        self.request_id: int | None = None
+        """At which number of tokens a check for cancellation was made."""
         self.first_token_at: float | None = None
-        self.last_token_at: float | None = None
         self.cause: NemotronError | None = None
         """Why the backend itself asked the engine to abort."""
         self.ended = False
         self._lock = threading.Lock()
-        self._events: list[tuple[TokenEvent, float]] = []
+        self._events: list[tuple[Part, TokenEvent, float]] = []
 
     @property
     def deadline(self) -> float | None:
@@ -62,22 +74,52 @@ class Stream:
         return None if seconds is None else self.admitted_at + seconds
 
     @property
-    def is_worth_sending(self) -> bool:
-        """Whether what is gathered makes a response, the last one apart."""
-        enough = self.tokens - self.sent >= self.wishes.stream_interval
-        return self.streams and (enough or (self.sent == 0 and self.tokens > 0))
+    def tokens(self) -> int:
+        """Taken from the engine, of all answers."""
+        return sum(part.tokens for part in self.parts)
 
-    def push(self, event: TokenEvent, now: float) -> bool:
+    @property
+    def request_ids(self) -> tuple[int, ...]:
+        """By which the engine knows it; none before it was submitted."""
+        return tuple(part.request_id for part in self.parts if part.request_id is not None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every answer has its end."""
+        return bool(self.parts) and all(part.is_done for part in self.parts)
+
+    def is_late(self, now: float) -> bool:
+        return self.deadline is not None and now > self.deadline
+
+    @property
+    def lateness(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the request's own timeout of {self.wishes.timeout_seconds:g} s has passed")
+
+    def cause_of(self, last: TokenEvent, now: float) -> NemotronError:
+        """Why the engine gave it up, with `last` as its last event."""
+        if self.cause is None and self.is_late(now):
+            return self.lateness
+        return self.cause or RequestError(last.error or "the engine aborted the request")
+
+    def is_worth_sending(self, part: Part) -> bool:
+        """Whether what is gathered of an answer makes a response."""
+        enough = part.tokens - part.sent >= self.wishes.stream_interval
+        return part.is_done or (self.streams and (enough or (part.sent == 0 and part.tokens > 0)))
+
+    def push(self, part: Part, event: TokenEvent, now: float) -> bool:
         """Keep `event`. True when it is the first that waits, so the stream must be queued for sending."""
         with self._lock:
-            self._events.append((event, now))
+            self._events.append((part, event, now))
             return len(self._events) == 1
 
-    def take(self) -> list[tuple[TokenEvent, float]]:
-        """All events that wait, with the seconds at which they came."""
+    def take(self) -> dict[Part, list[tuple[TokenEvent, float]]]:
+        """All events that wait, by the answer they belong to, with the seconds at which they came."""
         with self._lock:
             events, self._events = self._events, []
-            return events
+        taken: dict[Part, list[tuple[TokenEvent, float]]] = {}
+        for part, event, at in events:
+            taken.setdefault(part, []).append((event, at))
+        return taken
 
     def claim_end(self) -> bool:
         """True for the one caller that may send the last response."""

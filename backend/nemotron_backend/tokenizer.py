@@ -6,6 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from nemotron_api.errors import EngineMismatch, InvalidRequest
+from nemotron_backend.vocabulary import Vocabulary
 
 
 class Tokenizer:
@@ -16,6 +17,7 @@ class Tokenizer:
         if not path.is_file():
             raise EngineMismatch(f"{path} is missing: build the engine again from a checkpoint with a tokenizer")
         self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
+        self.vocabulary = Vocabulary(self._tokenizer)
         self._longest_token = max((len(token.encode()) for token in self._tokenizer.get_vocab()), default=1)
 
     def encode(self, text: str, limit: int) -> list[int]:

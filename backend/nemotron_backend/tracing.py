@@ -51,11 +51,11 @@ def span_of(stream: Stream, now: float, why: str) -> Span:
         "gen_ai.operation.name": "text_completion",
         "gen_ai.usage.input_tokens": stream.prompt_tokens,
         "gen_ai.usage.output_tokens": stream.tokens,
-        "gen_ai.response.finish_reasons": (why,),
+        "gen_ai.response.finish_reasons": tuple(part.answer.finish_reason or why for part in stream.parts) or (why,),
     }
     if stream.first_token_at is not None:
         attributes["gen_ai.latency.time_to_first_token"] = stream.first_token_at - stream.admitted_at
-    failed = stream.answer is None or not stream.answer.finish_reason
+    failed = not stream.is_done
     parent = {name: value for name, value in headers.items() if value}
     return Span(parent, now - stream.admitted_at, failed, attributes)
 

@@ -10,6 +10,7 @@ from nemotron_runtime.types import SamplingParams
 LARGEST: Final = 1_000_000.0
 """Of what is added to a logit: none overflows by it."""
 MOST_LOGPROBS: Final = 100
+MOST_BIASES: Final = 1024
 
 RULES: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
     ("max_tokens", lambda value: value >= 1, "at least 1"),
@@ -73,6 +74,8 @@ def _check_sampling(sampling: SamplingParams, vocab_size: int) -> None:
 def _check_bias(sampling: SamplingParams, vocab_size: int) -> None:
     ids = [token for token, _ in sampling.logit_bias]
     _check_ids("biased token", ids, vocab_size)
+    if len(ids) > MOST_BIASES:
+        raise InvalidRequest(f"logit_bias names {len(ids)} tokens: at most {MOST_BIASES} may have one")
     if len(set(ids)) < len(ids):
         raise InvalidRequest("logit_bias names a token twice: add its numbers up")
     for token, bias in sampling.logit_bias:

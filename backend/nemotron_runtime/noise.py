@@ -29,33 +29,33 @@ def key(seed: int, position: int) -> int:
 
 def gumbel(keys: Tensor, ids: Tensor) -> Tensor:
     """keys: (r, 1) and ids: (v,) or (r, v), INT64 → (r, v), FP64: samples of the standard Gumbel distribution."""
-    return -_log(-_log(_uniform(keys, ids)))
+    return _log(_log(_uniform(keys, ids)).neg_()).neg_()
 
 
 def _uniform(keys: Tensor, ids: Tensor) -> Tensor:
     """(r, v) FP64, between 0 and 1, neither included: the middle of one of 2^52 equal parts, by splitmix64."""
     bits = ids * _signed(GOLDEN) + keys
-    bits = (bits ^ _shifted(bits, 30)) * _signed(MIX_1)
-    bits = (bits ^ _shifted(bits, 27)) * _signed(MIX_2)
-    bits = bits ^ _shifted(bits, 31)
-    return (_shifted(bits, 64 - FRACTION_BITS) | ONE).view(torch.float64) - (1 - 2.0 ** -(FRACTION_BITS + 1))
+    for places, factor in ((30, MIX_1), (27, MIX_2), (31, 1)):
+        bits.bitwise_xor_(_shifted(bits, places)).mul_(_signed(factor))
+    fraction = _shifted(bits, 64 - FRACTION_BITS).bitwise_or_(ONE)
+    return fraction.view(torch.float64).sub_(1 - 2.0 ** -(FRACTION_BITS + 1))
 
 
 def _log(x: Tensor) -> Tensor:
-    """Natural logarithm of normal positive FP64 numbers.
+    """Natural logarithm of normal positive FP64 numbers, which it overwrites.
 
     x = 2^e · m with m in [√½, √2); log m = 2·artanh(s) with s = (m − 1) / (m + 1), by its series in s².
     """
     bits = x.view(torch.int64)
     # Bits of positive numbers grow with them, by 1 << 52 for each doubling.
-    exponent = (bits - ROOT_HALF) >> FRACTION_BITS
-    m = (bits - (exponent << FRACTION_BITS)).view(torch.float64)
-    s = (m - 1) / (m + 1)
+    exponent = (bits - ROOT_HALF).bitwise_right_shift_(FRACTION_BITS)
+    m = bits.sub_(exponent << FRACTION_BITS).view(torch.float64)
+    s = (m - 1).div_(m.add_(1))
     square = s * s
     series = square * (2 / (2 * SERIES_TERMS + 1))
     for term in reversed(range(1, SERIES_TERMS)):
-        series = series.add_(2 / (2 * term + 1)).mul_(square)
-    return exponent.double() * math.log(2) + s * series.add_(2)
+        series.add_(2 / (2 * term + 1)).mul_(square)
+    return exponent.double().mul_(math.log(2)).add_(series.add_(2).mul_(s))
 
 
 def _mix(value: int) -> int:
@@ -68,7 +68,7 @@ def _mix(value: int) -> int:
 
 def _shifted(bits: Tensor, places: int) -> Tensor:
     """`bits` to the right as if they had no sign."""
-    return (bits >> places) & ((1 << (64 - places)) - 1)
+    return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
 def _signed(value: int) -> int:

@@ -37,7 +37,7 @@ _INPUTS: tuple[Tensor, ...] = (
     Tensor("max_tokens", "INT32", (1,), "tokens to generate at most, resumed ones included; default 16"),
     Tensor("min_tokens", "INT32", (1,), "tokens before anything may end the answer; default 0"),
     Tensor("stream", "BOOL", (1,), "true: responses as tokens come; false, the default: one response per answer"),
-    Tensor("num_return_sequences", "INT32", (1,), "answers, the n-th with seed + n; default 1"),
+    Tensor("num_return_sequences", "INT32", (1,), "answers to give, each with the next seed; default 1"),
     Tensor("temperature", "FP32", (1,), "0, the default, is greedy; higher is more random"),
     Tensor("top_k", "INT32", (1,), "sample among the k likeliest tokens; 0, the default, is all"),
     Tensor("top_p", "FP32", (1,), "sample among the likeliest tokens that hold this share; in (0, 1], default 1"),

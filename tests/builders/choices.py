@@ -10,6 +10,8 @@ from nemotron_runtime import SamplingParams
 from nemotron_runtime.sampler import Choice, choose
 
 VOCABULARY = 50
+ROWS = 1000
+"""Of one step: with more, the process would grow by what other tests measure."""
 
 
 def some_logits(rows: int, seed: int = 0, vocabulary: int = VOCABULARY) -> Tensor:
@@ -27,5 +29,10 @@ def the_token(logits: Tensor, choice: Choice) -> int:
 
 def drawn(logits: Tensor, count: int, **params: Any) -> Tensor:
     """Tokens of `count` draws from one row, with the seeds 0, 1, 2 …"""
-    chosen = choose(logits.expand(count, -1), [a_choice(seed=seed, **params) for seed in range(count)])
-    return torch.tensor([each.token for each in chosen])
+    return tokens_of(logits, [a_choice(seed=seed, **params) for seed in range(count)])
+
+
+def tokens_of(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """What is chosen from one row of logits, again and again."""
+    groups = [choices[start : start + ROWS] for start in range(0, len(choices), ROWS)]
+    return torch.tensor([each.token for group in groups for each in choose(logits.expand(len(group), -1), group)])

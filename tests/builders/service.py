@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemotron_api.errors import NemotronError
+from nemotron_api.errors import NemotronError, Overloaded
 from nemotron_backend.answer import Chunk
 from nemotron_backend.request import GenerationRequest
 from nemotron_backend.service import Service
 from nemotron_backend.stream import Call
+from nemotron_backend.vocabulary import Vocabulary
 from nemotron_backend.wishes import DEFAULTS, Wishes
-from nemotron_runtime import EngineStats, SamplingParams, Sink, Terms, TokenEvent
+from nemotron_runtime import EngineStats, SamplingParams, Sink, Terms, TokenEvent, TokenLogprobs
 from nemotron_runtime.types import DEFAULT_TERMS
+from tests.builders.byte_level import byte_level
 
 
 @dataclass
@@ -25,6 +27,10 @@ class ScriptedEngine:
     at_once: tuple[int, ...] = ()
     """Tokens that come before `submit` has returned."""
     terms: list[Terms] = field(default_factory=list)
+    samplings: list[SamplingParams] = field(default_factory=list)
+    resumed: list[Sequence[int]] = field(default_factory=list)
+    places: int | None = None
+    """Requests after which the others are refused."""
     closed: bool = False
 
     def submit(
@@ -38,17 +44,23 @@ class ScriptedEngine:
     ) -> int:
         if self.refusal:
             raise self.refusal
+        if len(self.sinks) == self.places:
+            raise Overloaded("the queue is full")
         request_id = len(self.sinks) + 1
         self.sinks[request_id] = sink
         self.terms.append(terms)
+        self.samplings.append(sampling)
+        self.resumed.append(resumed)
         for token in self.at_once:
             sink(TokenEvent(request_id, token, None))
         return request_id
 
-    def make(self, request_id: int, *tokens: int, end: str | None = None) -> None:
+    def make(
+        self, request_id: int, *tokens: int, end: str | None = None, logprobs: TokenLogprobs | None = None
+    ) -> None:
         for index, token in enumerate(tokens):
             last = end if index == len(tokens) - 1 else None
-            self.sinks[request_id](TokenEvent(request_id, token, last))  # type: ignore[arg-type]
+            self.sinks[request_id](TokenEvent(request_id, token, last, logprobs=logprobs))  # type: ignore[arg-type]
 
     def fail(self, request_id: int, text: str) -> None:
         self.sinks[request_id](TokenEvent(request_id, None, "error", text))
@@ -70,6 +82,8 @@ class ScriptedEngine:
 
 class Letters:
     """One token per letter."""
+
+    vocabulary = Vocabulary(byte_level("<think>", "</think>"))
 
     def encode(self, text: str, limit: int) -> list[int]:
         return [ord(letter) for letter in text]
@@ -112,8 +126,13 @@ class RecordedReply:
         return "".join(chunk.text for chunk in self.chunks)
 
 
-def a_request(prompt: str = "hi", wishes: Wishes = DEFAULTS, **changed: object) -> Callable[[], Call]:
-    request = GenerationRequest(prompt, SamplingParams(), **changed)  # type: ignore[arg-type]
+GREEDY = SamplingParams()
+
+
+def a_request(
+    prompt: str = "hi", wishes: Wishes = DEFAULTS, sampling: SamplingParams = GREEDY, **changed: object
+) -> Callable[[], Call]:
+    request = GenerationRequest(prompt, sampling, **changed)  # type: ignore[arg-type]
     return lambda: Call(lambda: request, wishes)
 
 

@@ -1,6 +1,6 @@
 """Ask a Triton server as clients do."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from nemotron_api.tensors import INPUTS
 
 MODEL = "tiny"
 NUMPY = {"BYTES": np.object_, "BOOL": np.bool_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
+MORE = ("sequence_index", "output_log_probs", "cum_log_probs", "top_ids", "top_log_probs")
 DATATYPES = {tensor.name: tensor.datatype for tensor in INPUTS}
 
 
@@ -27,6 +28,8 @@ class Response:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    more: Mapping[str, Any]
+    """The outputs that only some requests ask for, by name."""
 
 
 async def stream(
@@ -98,4 +101,5 @@ def _response(result: Any) -> Response:
         finish_reason=result.as_numpy("finish_reason")[0].decode(),
         prompt_tokens=int(result.as_numpy("prompt_tokens")[0]),
         completion_tokens=int(result.as_numpy("completion_tokens")[0]),
+        more={name: array.tolist() for name in MORE if (array := result.as_numpy(name)) is not None},
     )

@@ -84,7 +84,7 @@ async def test_an_unknown_parameter_is_named(serving: Serving) -> None:
 
 
 async def test_an_unknown_tensor_is_named(serving: Serving) -> None:
-    unknown = InferInput("beam_width", [1], "INT32")
+    unknown = InferInput("lora_task_id", [1], "INT32")
     unknown.set_data_from_numpy(np.ones(1, np.int32))
 
     async def once() -> Any:
@@ -93,7 +93,7 @@ async def test_an_unknown_tensor_is_named(serving: Serving) -> None:
     async with InferenceServerClient(serving.grpc) as client:
         _, error = await anext(aiter(client.stream_infer(once())))
 
-    assert "beam_width" in str(error)
+    assert "lora_task_id" in str(error)
 
 
 def test_max_tokens_beyond_int32_is_refused_over_http(serving: Serving) -> None:

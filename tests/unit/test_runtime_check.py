@@ -55,6 +55,7 @@ def a_budget(*, end_id: int = 2, tokens: int = 5) -> ThinkingBudget:
         pytest.param([1], SamplingParams(logprobs=101), "logprobs must be from 0 to 100; it is 101", id="logprobs"),
         pytest.param([1], SamplingParams(logit_bias=((32, 1.0),)), "biased token 32 at position 0", id="bias-outside"),
         pytest.param([1], SamplingParams(logit_bias=((3, 1.0), (3, 2.0))), "names a token twice", id="bias-twice"),
+        pytest.param([1], SamplingParams(logit_bias=((3, 1.0),) * 1025), "1025 tokens: at most 1024", id="many-biases"),
         pytest.param([1], SamplingParams(logit_bias=((3, math.nan),)), "bias of token 3 .* nan", id="bias-nan"),
         pytest.param([1], SamplingParams(bad_words=((),)), "a word without tokens", id="empty-bad-word"),
         pytest.param([1], SamplingParams(bad_words=((3, 40),)), "bad_words 40 at position 1", id="bad-word-outside"),

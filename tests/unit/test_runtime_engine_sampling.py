@@ -11,7 +11,7 @@ import pytest
 from nemotron_api.errors import InvalidRequest
 from nemotron_runtime import HybridEngine, SamplingParams, ThinkingBudget, open_engine
 from tests.builders.gate import a_packed_engine
-from tests.builders.streams import generate, start
+from tests.builders.streams import Stream, generate, start
 
 pytestmark = pytest.mark.unit
 
@@ -85,6 +85,36 @@ def test_events_carry_log_probabilities_where_they_were_asked_for(engine: Hybrid
     for event in asked.events:
         assert event.logprobs is not None
         assert event.logprobs.likeliest[0] == (event.token, event.logprobs.chosen)
+
+
+ALL = SamplingParams(
+    max_tokens=16,
+    temperature=0.9,
+    top_p=0.95,
+    seed=5,
+    min_tokens=6,
+    repetition_penalty=1.2,
+    presence_penalty=0.3,
+    frequency_penalty=0.2,
+    bad_words=((8, 9), (11,)),
+    thinking=ThinkingBudget(start_id=PROMPT[-1], end_id=2, newline_ids=frozenset(range(20, 25)), tokens=3, grace=5),
+    logprobs=2,
+    ignore_eos=True,
+)
+
+
+def test_an_answer_resumed_after_any_token_is_the_same_one(directory: Path) -> None:
+    exact = open_engine(directory, threads=1, exact=True)
+    try:
+        whole = start(exact, PROMPT, ALL)
+        tokens = whole.tokens()
+        for cut in range(1, len(tokens)):
+            rest = Stream()
+            exact.submit(PROMPT, ALL, rest.arriving.put, resumed=tokens[:cut])
+            assert rest.tokens() == tokens[cut:]
+            assert [event.logprobs for event in rest.events] == [event.logprobs for event in whole.events[cut:]]
+    finally:
+        exact.close()
 
 
 def test_what_the_sampler_cannot_do_is_refused(engine: HybridEngine) -> None:

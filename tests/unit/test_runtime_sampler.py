@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nemotron_runtime import SamplingParams, ThinkingBudget
 from nemotron_runtime.filters import NARROW
 from nemotron_runtime.sampler import Choice, choose
-from tests.builders.choices import VOCABULARY, a_choice, drawn, some_logits, the_token
+from tests.builders.choices import VOCABULARY, a_choice, drawn, some_logits, the_token, tokens_of
 
 pytestmark = pytest.mark.unit
 
@@ -107,7 +107,7 @@ def test_equal_logits_favour_no_token_along_the_positions_of_one_seed() -> None:
     count = 20_000
     choices = [Choice(SamplingParams(temperature=1.0, seed=7), range(position), 1) for position in range(1, count + 1)]
 
-    tokens = torch.tensor([each.token for each in choose(torch.zeros(count, VOCABULARY), choices)])
+    tokens = tokens_of(torch.zeros(1, VOCABULARY), choices)
 
     expected = count / VOCABULARY
     assert ((tokens.bincount(minlength=VOCABULARY) - expected) ** 2 / expected).sum() < chi_square_bound(VOCABULARY)
