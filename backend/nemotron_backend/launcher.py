@@ -16,6 +16,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from nemotron_api import names
 from nemotron_api.build import TERMINATION_MESSAGE_BYTES, Failure, ServingConfig
 from nemotron_api.errors import InvalidSpec, NemotronError, VolumeFull
 from nemotron_backend import certificate, children, health, installation, seal, server
@@ -58,7 +59,11 @@ class Launcher:
             signal.signal(number, self._terminate)
         children.adopt()
         token = Question(lambda: why_no_token(self._target, QUESTION_SECONDS))
-        checks: dict[str, health.Check] = {"/livez": self._not_live, "/readyz": self._not_ready, "/token": token}
+        checks: dict[str, health.Check] = {
+            "/livez": self._not_live,
+            "/readyz": self._not_ready,
+            names.TOKEN_PATH: token,
+        }
         self._start()
         try:
             with health.serving(self._address.host, self._address.health, checks):

@@ -35,8 +35,7 @@ class TritonPythonModel:
         self._run = RunDirectory.from_environment()
         engine = Path(args["model_repository"]).parents[1]
         try:
-            facts = json.loads((engine / "runtime.json").read_text())
-            self._service = _open(engine, args["model_name"], facts["max_sequence_tokens"], self._run)
+            self._service, facts = _open(engine, args["model_name"], self._run)
         except Exception as error:
             if self._run:
                 reason = error.reason if isinstance(error, NemotronError) else NemotronError.reason
@@ -79,19 +78,22 @@ class TritonPythonModel:
             self._run.write_pulse(_pulse(self._service))
 
 
-def _open(engine_directory: Path, model: str, max_sequence_tokens: int, run: RunDirectory | None) -> Service:
+def _open(directory: Path, model: str, run: RunDirectory | None) -> tuple[Service, dict[str, Any]]:
+    """A service for the engine in `directory`, and what its runtime.json says."""
     settings = run.read_settings() if run else Settings()
-    tokenizer = Tokenizer(engine_directory)
+    tokenizer = Tokenizer(directory)
+    engine = nemotron_runtime.open_engine(directory, max_waiting=settings.max_waiting)
+    facts: dict[str, Any] = json.loads((directory / "runtime.json").read_text())
     tracer = tracing.otlp(settings.trace_url, model, settings.trace_ratio) if settings.trace_url else tracing.NOBODY
-    engine = nemotron_runtime.open_engine(engine_directory, max_waiting=settings.max_waiting)
-    return Service(
+    service = Service(
         engine,
         tokenizer,
-        max_sequence_tokens,
+        facts["max_sequence_tokens"],
         lambda: run is not None and run.is_refusing,
         client_limit=settings.client_limit,
         tracer=tracer,
     )
+    return service, facts
 
 
 def _pulse(service: Service) -> Pulse:

@@ -32,7 +32,9 @@ PROGRESSING = "Progressing"
 SCALING_ACTIVE = "ScalingActive"
 READY = "Ready"
 
-GRPC_PORT, HTTP_PORT, METRICS_PORT, HEALTH_PORT = 8001, 8000, 8002, 8080
+GRPC_PORT, METRICS_PORT, HEALTH_PORT = 8001, 8002, 8080
+TOKEN_PATH = "/token"
+"""Of the health port: generates one token through the replica's own gRPC port."""
 
 STORE_MOUNT = "/store"
 SOURCE_MOUNT = "/source"

@@ -11,6 +11,7 @@ from nemotron_api import names
 from nemotron_operator.observed import Load
 
 _TOKEN_SECONDS = 30.0
+_ANSWER_CHARACTERS = 500
 _PAUSES = (0.1, 0.2, 0.4, 0.8)
 _METRICS_SECONDS = 2.0
 _WAITING, _USED, _TOTAL = "nemotron_waiting_requests", "nemotron_state_slots_used", "nemotron_state_slots_total"
@@ -30,32 +31,28 @@ class Prober:
         assert self._session
         await self._session.close()
 
-    async def ask_for_token(self, address: str, model: str, *, patient: bool = False) -> str:
+    async def ask_for_token(self, address: str, *, patient: bool = False) -> str:
         """Generate one token through a Service's address; the reason why not, empty when one came.
 
         Args:
             patient: ask for some moments, as long as nodes may take to hear of a Service's first ready pod.
         """
-        why_not = await self._ask(address, model)
+        why_not = await self._ask(address)
         for pause in _PAUSES if patient else ():
             if not why_not:
                 break
             await asyncio.sleep(pause)
-            why_not = await self._ask(address, model)
+            why_not = await self._ask(address)
         return why_not
 
-    async def _ask(self, address: str, model: str) -> str:
+    async def _ask(self, address: str) -> str:
         assert self._session
-        url = f"http://{_host(address)}:{names.HTTP_PORT}/v2/models/{model}/generate"
-        question = {"text_input": "Hello", "max_tokens": 1, "stream": False}
+        url = f"http://{_host(address)}:{names.HEALTH_PORT}{names.TOKEN_PATH}"
         try:
-            timeout = aiohttp.ClientTimeout(total=_TOKEN_SECONDS)
-            async with self._session.post(url, json=question, timeout=timeout) as response:
-                answer = await response.json(content_type=None)
-                said = answer if isinstance(answer, dict) else {}
-                if response.status == 200 and said.get("completion_tokens") not in (None, 0):
-                    return ""
-                return f"The Service answered {response.status}: {said.get('error', answer)}"
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_TOKEN_SECONDS)) as response:
+                answer = (await response.text()).strip()
+                proven = response.status == 200 and answer == "ok"
+                return "" if proven else f"The Service answered {response.status}: {answer[:_ANSWER_CHARACTERS]}"
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return f"No token through the Service: {type(error).__name__}: {error}"
 

@@ -84,7 +84,7 @@ class Reconciler:
         address = service.live["spec"].get("clusterIP", "") if service else ""
         known = self._store.smoke.get(key)
         first = known is None or known.revision != wanted
-        why_not = await self._prober.ask_for_token(address, deployment.spec.model.name, patient=first)
+        why_not = await self._prober.ask_for_token(address, patient=first)
         self._store.smoke[key] = Smoke(wanted, deployment.generation, not why_not, why_not)
 
     async def _artifact(self, key: Key, body: Manifest) -> None:

@@ -74,7 +74,7 @@ class PretendNode:
 
     async def _live(self) -> None:
         app = web.Application()
-        app.router.add_post("/v2/models/{model}/generate", self._generate)
+        app.router.add_get(names.TOKEN_PATH, self._token)
         app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -101,7 +101,7 @@ class PretendNode:
         services = [s["spec"] for s in self.api.list(SERVICE, self.namespace) if s["spec"]["clusterIP"] != "None"]
         self._services = {s["clusterIP"]: s.get("selector", {}).get(names.NAME_LABEL, "") for s in services}
         servers = {(p["status"]["podIP"], names.METRICS_PORT) for p in pods if is_ready(p)}
-        return servers | {(address, names.HTTP_PORT) for address in self._services}
+        return servers | {(address, names.HEALTH_PORT) for address in self._services}
 
     def _next_status(self, pod: Manifest) -> dict[str, Any] | None:
         phase = pod["status"].get("phase", "Pending")
@@ -116,12 +116,12 @@ class PretendNode:
         end = self.jobs(json.loads(command[command.index("--request") + 1])) if phase == "Running" else None
         return ended(*end) if end else None
 
-    async def _generate(self, request: web.Request) -> web.Response:
+    async def _token(self, request: web.Request) -> web.Response:
         self.questions += 1
         name = self._services.get(_asked_address(request), "")
         if not self.answers or name not in self._ready.values():
-            return web.json_response({"error": "no replica is ready"}, status=503)
-        return web.json_response({"text_output": "a", "prompt_tokens": 5, "completion_tokens": 1})
+            return web.Response(text="no replica is ready\n", status=503)
+        return web.Response(text="ok\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if not self.tells_metrics:

@@ -144,7 +144,8 @@ def test_nothing_is_left_behind(start_serving: StartServing) -> None:
 def test_liveness_and_readiness_are_answered_in_words(serving: Serving) -> None:
     assert serving.get("health", "/livez") == (200, "ok\n")
     assert serving.get("health", "/readyz") == (200, "ok\n")
-    assert serving.get("health", "/else") == (404, "no such path: one of /livez, /readyz\n")
+    assert serving.get("health", "/token") == (200, "ok\n")
+    assert serving.get("health", "/else") == (404, "no such path: one of /livez, /readyz, /token\n")
 
 
 def test_before_it_is_ready_it_says_so(start_serving: StartServing) -> None:

@@ -55,7 +55,7 @@ class Prober:
     def __init__(self, cluster: ToyCluster) -> None:
         self._cluster = cluster
 
-    async def ask_for_token(self, address: str, model: str, *, patient: bool) -> str:
+    async def ask_for_token(self, address: str, *, patient: bool) -> str:
         return "" if any(self._cluster.routable(d["metadata"]["name"]) for d in self._cluster.of_kind(ND)) else "nobody"
 
 

@@ -35,7 +35,7 @@ async def a_replica(monkeypatch: pytest.MonkeyPatch, answer: web.Response | None
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    monkeypatch.setattr(names, "HTTP_PORT", port)
+    monkeypatch.setattr(names, "HEALTH_PORT", port)
     monkeypatch.setattr(names, "METRICS_PORT", port)
     try:
         yield "127.0.0.1"
@@ -45,7 +45,7 @@ async def a_replica(monkeypatch: pytest.MonkeyPatch, answer: web.Response | None
 
 async def token(monkeypatch: pytest.MonkeyPatch, answer: web.Response | None) -> str:
     async with a_replica(monkeypatch, answer) as address, Prober() as prober:
-        return await prober.ask_for_token(address, "tiny")
+        return await prober.ask_for_token(address)
 
 
 async def load(monkeypatch: pytest.MonkeyPatch, text: str | bytes, status: int = 200) -> Load:
@@ -55,18 +55,17 @@ async def load(monkeypatch: pytest.MonkeyPatch, text: str | bytes, status: int =
 
 
 async def test_a_token_is_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await token(monkeypatch, web.json_response({"text_output": "a", "completion_tokens": 1})) == ""
+    assert await token(monkeypatch, web.Response(text="ok\n")) == ""
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        pytest.param(web.json_response({"error": "model not ready"}, status=503), "503: model not ready", id="503"),
-        pytest.param(web.json_response({"completion_tokens": 0}), "200", id="no-token"),
-        pytest.param(web.json_response({"completion_tokens": None}), "200", id="null-tokens"),
-        pytest.param(web.json_response(["a", "list"]), "200", id="a-list"),
-        pytest.param(web.json_response(None), "200", id="null"),
-        pytest.param(web.Response(text="<html>", status=502), "No token", id="html"),
+        pytest.param(web.Response(text="no token within 20 s\n", status=503), "503: no token within 20 s", id="503"),
+        pytest.param(web.Response(text="no such path: one of /livez", status=404), "404: no such path", id="older"),
+        pytest.param(web.Response(text="<html>", status=502), "502: <html>", id="html"),
+        pytest.param(web.Response(text="<html>welcome"), "200: <html>", id="another-server"),
+        pytest.param(web.Response(text="x" * 100_000, status=503), "503: xxx", id="endless"),
         pytest.param(web.Response(body=b"\xff\xfe", status=200), "No token", id="bytes"),
         pytest.param(web.Response(body=b""), "200", id="nothing"),
         pytest.param(None, "No token", id="hung-up"),
@@ -80,9 +79,9 @@ async def test_anything_else_is_told_and_never_raised(
 
 @pytest.mark.parametrize("address", ["", "None", "127.0.0.1:1", "::1", "not an address"])
 async def test_no_address_is_told_too(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "HTTP_PORT", 1)
+    monkeypatch.setattr(names, "HEALTH_PORT", 1)
     async with Prober() as prober:
-        assert (await prober.ask_for_token(address, "tiny")).startswith("No token")
+        assert (await prober.ask_for_token(address)).startswith("No token")
 
 
 async def test_an_ipv6_address_is_asked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,22 +93,22 @@ async def test_an_ipv6_address_is_asked_as_one(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(aiohttp.ClientSession, "_request", refuse)
     async with Prober() as prober:
-        await prober.ask_for_token("fd00::7", "tiny")
+        await prober.ask_for_token("fd00::7")
         await prober.load(["fd00::8"])
-    assert asked == ["http://[fd00::7]:8000/v2/models/tiny/generate", "http://[fd00::8]:8002/metrics"]
+    assert asked == ["http://[fd00::7]:8080/token", "http://[fd00::8]:8002/metrics"]
 
 
 async def test_a_first_question_waits_for_nodes_to_hear_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["refused", "refused", ""])
     asked: list[str] = []
 
-    async def answer(_self: Prober, address: str, model: str) -> str:
+    async def answer(_self: Prober, address: str) -> str:
         asked.append(address)
         return next(answers)
 
     monkeypatch.setattr(Prober, "_ask", answer)
     monkeypatch.setattr("nemotron_operator.probe._PAUSES", (0, 0, 0, 0))
-    assert await Prober().ask_for_token("a", "tiny", patient=True) == ""
+    assert await Prober().ask_for_token("a", patient=True) == ""
     assert len(asked) == 3
 
 

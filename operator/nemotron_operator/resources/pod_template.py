@@ -56,14 +56,14 @@ def _container(
 ) -> dict[str, Any]:
     env = SCRATCH_ENV | {variable.name: variable.value for variable in deployment.runtime.env or ()}
     config = f"{names.CONFIG_MOUNT}/{KEY}"
-    ports = {"grpc": names.GRPC_PORT, "http": names.HTTP_PORT, "metrics": names.METRICS_PORT}
+    ports = {"grpc": names.GRPC_PORT, "metrics": names.METRICS_PORT, "health": names.HEALTH_PORT}
     return {
         "name": "server",
         "image": resolution.image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["nemotron-serve", "--config", config, "--store", names.STORE_MOUNT, "--host", "0.0.0.0"],
         "env": env_list(env),
-        "ports": [{"name": n, "containerPort": p} for n, p in (ports | {"health": names.HEALTH_PORT}).items()],
+        "ports": [{"name": n, "containerPort": p} for n, p in ports.items()],
         "resources": resources(resolution.resources, deployment.gpus_per_replica),
         "startupProbe": _probe("/readyz", period=1, failures=120 + engine.bytes // _SLOWEST_READ),
         "readinessProbe": _probe("/readyz", period=2, failures=1),

@@ -5,7 +5,8 @@ from nemotron_api.deployment import NemotronDeployment
 from nemotron_operator.objects import SERVICE, Manifest
 from nemotron_operator.resources.common import child, selector
 
-_PORTS = {"grpc": names.GRPC_PORT, "http": names.HTTP_PORT, "metrics": names.METRICS_PORT}
+# Not Triton's HTTP, which listens to its own pod alone: the server of 2024 crashes at a large form.
+_PORTS = {"grpc": names.GRPC_PORT, "metrics": names.METRICS_PORT, "health": names.HEALTH_PORT}
 
 
 def build(deployment: NemotronDeployment) -> Manifest:
