@@ -3,7 +3,7 @@
 # CLUSTER=existing uses the cluster your kubeconfig names; otherwise a real one is started on this machine.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check generate cluster-up cluster-down images bench bench-runtime bench-report bench-llama soak python cluster
+.PHONY: help demo demo-down test test-fast check generate cluster-up cluster-down images bench bench-runtime bench-serving bench-report bench-llama soak python cluster
 SHELL := /bin/bash
 
 BIN := .venv/bin
@@ -49,12 +49,15 @@ images: cluster ## Build both images for a registry: REGISTRY=… TAG=… BASE_I
 	@$(BOOTSTRAP) images
 	@$(BIN)/python -m nemotron_devcluster.registry_images
 
-bench: bench-runtime bench-report ## Run every benchmark and write docs/performance.md
+bench: bench-runtime bench-serving bench-report ## Run every benchmark and write docs/performance.md
 
 bench-runtime: python ## Measure the runtime beside its peers: BENCH='--quick --only REGEX'
 	@$(BIN)/python -m benchmarks.runtime $(BENCH)
 	@$(BIN)/python -m benchmarks.profile $(BENCH)
 	@$(BIN)/python -m benchmarks.long_context $(BENCH)
+
+bench-serving: python ## Measure what the server and the backend cost around an engine
+	@$(BIN)/python -m benchmarks.serving
 
 bench-report: python ## Write benchmarks/results into docs/performance.md
 	@$(BIN)/python -m benchmarks.report

@@ -49,9 +49,11 @@ class Answer:
         return [later - earlier for (earlier, _), (later, _) in pairwise(self.messages)]
 
 
-def a_request(**inputs: int | bool | Sequence[int]) -> bytes:
-    """A request's bytes; values as they go on the wire: whole numbers, truths, or token ids."""
+def a_request(*outputs: str, **inputs: int | bool | Sequence[int]) -> bytes:
+    """A request's bytes; values as they go on the wire: whole numbers, truths, or token ids. No outputs means all."""
     request = service_pb2.ModelInferRequest(model_name=MODEL)
+    for name in outputs:
+        request.outputs.add(name=name)
     for name, value in {"stream": True, **inputs}.items():
         array = np.array(value if isinstance(value, Sequence) else [value])
         kind, dtype = ("BOOL", np.bool_) if array.dtype == bool else ("INT32", np.int32)

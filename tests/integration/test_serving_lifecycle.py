@@ -67,6 +67,25 @@ async def test_a_frozen_model_is_replaced(start_serving: StartServing) -> None:
     assert (await generate(server.grpc, **SHORT))[-1].completion_tokens == 60
 
 
+def test_a_server_that_hangs_as_it_starts_again_is_replaced(start_serving: StartServing) -> None:
+    server = start_serving(start_seconds=1)
+    server.wait_until_ready()
+    first = server.server()
+
+    os.kill(first, signal.SIGKILL)
+    server.wait(lambda: second_server(server, first) is not None, "started again")
+    os.kill(second_server(server, first) or 0, signal.SIGSTOP)
+
+    server.wait(lambda: "started again, gave no token within" in server.log.read_text(), "the hang is seen")
+    server.wait(lambda: server.log.read_text().count("STARTING → SERVING") == 2, "serving again")
+
+
+def second_server(server: Serving, first: int) -> int | None:
+    """Process id of a tritonserver other than the first."""
+    found = [pid for pid, name in descendants(server.launcher()) if name == "tritonserver"]
+    return next((pid for pid in found if pid != first), None)
+
+
 def test_it_gives_up_after_three_restarts_and_says_why(start_serving: StartServing) -> None:
     server = start_serving()
 
@@ -172,6 +191,7 @@ def test_another_manifest_than_promised_is_refused(start_serving: StartServing) 
         pytest.param("weights.safetensors", b"short", "weights.safetensors has 5 bytes, sealed were", id="truncated"),
         pytest.param("tokenizer.json", None, "tokenizer.json is in the manifest but not there", id="missing"),
         pytest.param("config.json", "flip", "config.json is not what was sealed", id="changed"),
+        pytest.param("weights.safetensors", "flip", "weights.safetensors is not what was sealed", id="weights-changed"),
     ],
 )
 def test_a_damaged_engine_is_refused(

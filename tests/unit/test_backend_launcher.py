@@ -1,6 +1,7 @@
 """What the launcher verifies, starts, reads and reports."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_another_content_of_a_small_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "folder" / "small").write_bytes(b"SMALL")
 
     with pytest.raises(EngineMismatch, match="folder/small is not what was sealed"):
+        seal.verify(tmp_path, digest)
+
+
+def test_weights_written_to_after_the_seal_are_read_whole(tmp_path: Path) -> None:
+    digest = sealed(tmp_path)
+    later = (tmp_path / COMPLETE).stat().st_mtime_ns + 1_000_000_000
+    os.utime(tmp_path / "large", ns=(later, later))
+    assert seal.verify(tmp_path, digest)
+
+    with (tmp_path / "large").open("r+b") as file:
+        file.write(b"X")
+    os.utime(tmp_path / "large", ns=(later, later))
+
+    with pytest.raises(EngineMismatch, match="large is not what was sealed"):
         seal.verify(tmp_path, digest)
 
 
