@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig, read_config
-from nemotron_runtime.layout import Source, layout
+from nemotron_api.layout import Source, layout
 
 TINY = Path(__file__).parents[1] / "examples/tiny/checkpoint"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.job import Length
 from nemotron_api.hybrid_config import ATTENTION, FLOAT32_BYTES, MAMBA, HybridConfig
-from nemotron_runtime.layout import Packed, layout
+from nemotron_api.layout import Packed, layout
 
 
 @dataclass(frozen=True, slots=True)

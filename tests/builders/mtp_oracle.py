@@ -3,7 +3,7 @@
 It shares the formulas of the blocks with `oracle`, and nothing with the runtime. On the tiny model's module, over a
 text and three drafts that feed on one another, llama.cpp (`src/models/nemotron-h-moe.cpp`, in llama-cpp-python 0.3.36)
 computes the same to 4e-7 of the largest number, but for one thing: it takes the final norm for a LayerNorm. It is
-alone with that: Megatron-LM, which trains the family, and TensorRT-LLM, vLLM and SGLang, which serve it, have an RMSNorm.
+alone with that: Megatron-LM, which trains the family, and TensorRT-LLM, vLLM and SGLang have an RMSNorm.
 """
 
 from pathlib import Path

@@ -40,7 +40,8 @@ def scanned(inputs: tuple[Tensor, ...], *, chunk: int, cuts: list[int] | None = 
     for start, stop in zip([0, *(cuts or [])], [*(cuts or []), len(x)], strict=True):
         part = slice(start, stop)
         sums, keys = log_decays(before, dt[None, part], A, dt_bias)
-        y, state = ssd_scan(state, before, *(heads_first(each[part]) for each in (x, B, C)), sums, keys, chunk=chunk)
+        x_part, B_part, C_part = (heads_first(each[part]) for each in (x, B, C))
+        y, state = ssd_scan(state, before, x_part, B_part, C_part, sums, keys, chunk=chunk)
         before = sums[..., -1]
         outputs.append(y[0].transpose(0, 1))
     return torch.cat(outputs) + D[:, None] * x, state[0]

@@ -130,8 +130,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def units_are_lent_to_those_who_hold_them(self) -> None:
         holdings, leases = self.ledger.holdings, [request.held for request in self.ledger.running]
         entries = list(holdings.cache)
-        slots = [each.slot for each in (*leases, *entries)]
-        pages = Counter(page for each in (*leases, *entries) for page in each.pages)
+        slots = [*(lease.slot for lease in leases), *(entry.slot for entry in entries)]
+        pages = Counter(page for lease in leases for page in lease.pages)
+        pages.update(page for entry in entries for page in entry.pages)
         assert len(set(slots)) == len(slots) == holdings.slots.used <= SLOTS
         assert len(pages) == holdings.pages.used <= PAGES
         assert all(holdings.pages.holders(page) == count for page, count in pages.items())
