@@ -5,14 +5,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor
 
 from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
-from nemotron_api.hybrid_config import HybridConfig
+from nemotron_api.hybrid_config import MOE, HybridConfig
 from nemotron_runtime.check import check
 from nemotron_runtime.config import DTYPES, RuntimeConfig, load_config
+from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.executor import Executor, open_executor
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
@@ -20,23 +20,14 @@ from nemotron_runtime.prefix_cache import PrefixCache
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Choice, Chosen, choose
 from nemotron_runtime.scheduler import Budget, Slice, Step
-from nemotron_runtime.tails import WINDOW
+from nemotron_runtime.speculation import MOST_DRAFTS, LookUp, Module, Speculation
+from nemotron_runtime.step_cost import StepTimes
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
-
-MOST_DRAFTS = WINDOW - 1
 
 PREFILL_TOKENS = 256
 """Prompt tokens of one step: enough to keep matrix products busy, few enough that streams beside them go on."""
 
 IDLE_TURN_SECONDS = 0.5
-
-
-class Drafter(Protocol):
-    """Something that guesses what a stream goes on with; a wrong guess costs time and changes nothing else."""
-
-    def propose(self, request: Request, most: int) -> Sequence[int]:
-        """At most `most` tokens after the request's newest."""
-
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +47,11 @@ class HybridEngine:
         *,
         vocab_size: int,
         max_waiting: int,
-        drafter: Drafter | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         self._executor = executor
         self._ledger = ledger
-        self._drafter = drafter
+        self._speculation = speculation
         self._runtime = runtime
         self._vocab_size = vocab_size
         self._max_waiting = max_waiting
@@ -160,16 +151,7 @@ class HybridEngine:
         with self._lock:
             if not (self._ledger.running or self._ledger.waiting or self._aborts or self._closing):
                 self._lock.wait(IDLE_TURN_SECONDS)
-            if self._drafter:
-                self._draft(self._drafter)
             return self._ledger.next_step()
-
-    def _draft(self, drafter: Drafter) -> None:
-        """Guess at what follows the streams that run."""
-        for request in self._ledger.running:
-            if request.pending == 1:
-                most = min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1)
-                request.drafts = tuple(drafter.propose(request, most)[:most]) if most > 0 else ()
 
     def _settle(self, slices: Sequence[Slice], logits: Tensor) -> None:
         """Choose what follows each slice, write it down, and hand it out."""
@@ -186,6 +168,9 @@ class HybridEngine:
         self._executor.move(moves)
         for request, reason in reasons.items():
             self._hand_out(request, chosen[request], reason)
+        if self._speculation:
+            followers = {request: [each.token for each in found] for request, found in chosen.items() if found}
+            self._speculation.follow(slices, followers, self._last_step_seconds, self._ledger.running)
         self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
 
     def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[Chosen]]:
@@ -239,24 +224,46 @@ def _accepted(piece: Slice, rows: Sequence[tuple[Chosen, bool]]) -> list[Chosen]
 
 
 def open_engine(
-    directory: Path, *, threads: int | None = None, max_waiting: int = 256, exact: bool = False
+    directory: Path,
+    *,
+    threads: int | None = None,
+    max_waiting: int = 256,
+    exact: bool = False,
+    drafts: bool = True,
 ) -> HybridEngine:
     """Load what `pack` wrote and start the step thread.
 
     `threads` is how many threads compute a step; None chooses by weights and cores. `exact` computes every token to
-    the same bits whatever else runs (tier E1), which is slower. Raises EngineMismatch for a directory that this
-    runtime did not pack.
+    the same bits whatever else runs (tier E1), which is slower. `drafts` lets streams guess ahead where it pays, with
+    the model's own module or, where it has none, from their own text; tokens are the same with and without. Raises
+    EngineMismatch for a directory that this runtime did not pack.
     """
     runtime = load_config(directory)
     config, executor = open_executor(directory, runtime, threads=threads, exact=exact)
+    uses_module = drafts and executor.has_module
     return HybridEngine(
-        executor, open_ledger(config, runtime), runtime, vocab_size=config.vocab_size, max_waiting=max_waiting
+        executor,
+        open_ledger(config, runtime, uses_module=uses_module),
+        runtime,
+        vocab_size=config.vocab_size,
+        max_waiting=max_waiting,
+        speculation=open_speculation(config, executor, uses_module=uses_module) if drafts else None,
     )
 
 
-def open_ledger(config: HybridConfig, runtime: RuntimeConfig, *, prefill_tokens: int = PREFILL_TOKENS) -> Ledger:
+def open_ledger(
+    config: HybridConfig, runtime: RuntimeConfig, *, prefill_tokens: int = PREFILL_TOKENS, uses_module: bool = False
+) -> Ledger:
     """Empty books of an engine's pools."""
     width = DTYPES[runtime.dtype].itemsize
     cache = PrefixCache(config.slot_bytes(width), config.kv_bytes_per_token(width) * runtime.page_tokens)
-    budget = Budget(prefill_tokens, runtime.page_tokens, running=runtime.max_batch)
+    ahead = MOST_DRAFTS if uses_module else 0
+    budget = Budget(prefill_tokens, runtime.page_tokens, running=runtime.max_batch, ahead=ahead)
     return Ledger(runtime.slots, runtime.pages, budget, cache)
+
+
+def open_speculation(config: HybridConfig, executor: Executor, *, uses_module: bool) -> Speculation:
+    """Drafts by the model's module, or by look-up."""
+    times = StepTimes(config.experts if config.blocks(MOE) else 0, config.experts_per_token)
+    lengths = DraftLengths(times, most=MOST_DRAFTS, is_module=uses_module)
+    return Speculation(Module(executor) if uses_module else LookUp(), lengths)

@@ -1,6 +1,7 @@
 """Compute a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -9,14 +10,19 @@ from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig, read_config
 from nemotron_api.layout import layout
-from nemotron_runtime import batch, model
+from nemotron_runtime import batch, model, mtp
 from nemotron_runtime.arithmetic import EXACT, FAST
+from nemotron_runtime.batch import Batch
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
+from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.tensorfile import read_tensors
+
+ChooseDrafts = Callable[[Tensor, Sequence[Request], Sequence[Sequence[int]]], Sequence[int]]
+"""FP32 logits (r, vocabulary), r requests, and what was drafted for each so far → r tokens."""
 
 
 class Executor(Protocol):
@@ -35,15 +41,34 @@ class Executor(Protocol):
         row for its last confirmed token and one for each draft.
         """
 
+    def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
+        """Guess `lengths[i]` tokens after slice i's request, which knows by now what followed it.
+
+        Called once after each `run`, with its slices; only where `has_module`.
+        """
+
+    @property
+    def has_module(self) -> bool:
+        """Whether the model has a multi-token-prediction module."""
+
 
 class TorchExecutor:
     """Plain torch: one pass of the network per step, all its sequences together."""
 
-    def __init__(self, config: HybridConfig, network: model.Model, memory: Memory, *, threads: int) -> None:
+    def __init__(
+        self, config: HybridConfig, network: model.Model, module: mtp.Mtp | None, memory: Memory, *, threads: int
+    ) -> None:
         self._config = config
         self._network = network
+        self._module = module
         self._threads = threads
+        self._last: tuple[Batch, Tensor] | None = None
+        """The batch computed last, with its rows after the final norm, for the module."""
         self.memory = memory
+
+    @property
+    def has_module(self) -> bool:
+        return self._module is not None
 
     def enter(self) -> None:
         # OpenMP keeps its count of threads per calling thread: set elsewhere, it would not hold here.
@@ -56,7 +81,38 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def run(self, slices: Sequence[Slice]) -> Tensor:
-        return self._network(batch.build(slices, self._config, self.memory.page_tokens), self.memory)
+        network, rows = self._network, batch.build(slices, self._config, self.memory.page_tokens)
+        h = network(rows, self.memory)
+        if self._module is None:
+            return network.logits(network.norm(h.index_select(0, rows.yields)))
+        normed = network.norm(h)
+        self._last = rows, normed
+        return network.logits(normed.index_select(0, rows.yields))
+
+    @torch.inference_mode()
+    def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
+        if self._module is None or self._last is None:
+            raise ValueError("nothing was computed that a module could go on from")
+        (rows, normed), self._last = self._last, None
+        following = torch.tensor([token for piece in slices for token in _following(piece)])
+        if not any(lengths):
+            self._module.remember(normed, following, rows, self.memory)
+            return [()] * len(slices)
+        ends = [
+            row + piece.request.computed - 1 - piece.start
+            for row, piece in zip(_first_rows(slices), slices, strict=True)
+        ]
+        hidden = self._module(normed, following, rows, self.memory).index_select(0, torch.tensor(ends))
+        requests = [piece.request for piece in slices]
+
+        def further(places: Sequence[int], on: int) -> Batch:
+            ahead = [_ahead(requests[place], on) for place in places]
+            return batch.build(ahead, self._config, self.memory.page_tokens)
+
+        def chosen(logits: Tensor, places: Sequence[int], drafts: Sequence[Sequence[int]]) -> Sequence[int]:
+            return choose(logits, [requests[place] for place in places], drafts)
+
+        return mtp.draft(self._module, hidden, lengths, self.memory, further, chosen)
 
     def _move(self, move: Move) -> None:
         memory = self.memory
@@ -76,6 +132,21 @@ class TorchExecutor:
                 request.parked = None
 
 
+def _following(piece: Slice) -> list[int]:
+    """The token after each of a slice's; 0 after those that turned out wrong."""
+    known = piece.request.tokens[piece.start + 1 : piece.stop + 1]
+    return [*known, *[0] * (piece.tokens - len(known))]
+
+
+def _ahead(request: Request, on: int) -> Slice:
+    """The place of one draft, `on` tokens after the last one computed."""
+    return Slice(request, request.computed - 1 + on, 1, is_last=False, drafts=(0,))
+
+
+def _first_rows(slices: Sequence[Slice]) -> Iterable[int]:
+    return accumulate((piece.tokens for piece in slices[:-1]), initial=0)
+
+
 def open_executor(
     directory: Path, runtime: RuntimeConfig, *, threads: int | None = None, exact: bool = False
 ) -> tuple[HybridConfig, TorchExecutor]:
@@ -86,5 +157,7 @@ def open_executor(
         threads = choose_threads(sum(tensor.nbytes for tensor in tensors.values()), usable_cores())
     keep_freed_memory()
     with torch.inference_mode():
-        network = model.build(config, tensors, EXACT if exact else FAST)
-    return config, TorchExecutor(config, network, Memory(config, runtime), threads=threads)
+        arithmetic = EXACT if exact else FAST
+        network, module = model.build(config, tensors, arithmetic), mtp.build(config, tensors, arithmetic)
+    memory = Memory(mtp.with_room(config) if module else config, runtime)
+    return config, TorchExecutor(config, network, module, memory, threads=threads)

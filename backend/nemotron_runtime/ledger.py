@@ -52,7 +52,7 @@ class Ledger:
         for candidate in step.admitted:
             moves += self._admit(candidate.request, hits[candidate.request], spared)
         for piece in step.slices:
-            moves += self.holdings.grow(piece.lease, piece.stop, spared)
+            moves += self.holdings.grow(piece.lease, self._budget.reach(piece), spared)
         self._steps += bool(step.slices)
         return step, moves
 
@@ -127,17 +127,25 @@ class Ledger:
         if request.parked is not None:
             return None, False
         found = self.holdings.cache.find(request.tokens, request.chain)
-        known = found.hit.tokens if found.hit else 0
+        hit = self._usable(found.hit)
+        known = hit.tokens if hit else 0
         for other in self.running:
             if other.backlog:
                 common = sum(a == b for a, b in zip(other.chain[1:], request.chain[1:], strict=False)) * BLOCK
                 if common >= known + WORTH_WAITING and common >= other.computed:
                     if common < other.prompt_tokens:
                         _stop_at(other, common)
-                    return found.hit, True
+                    return hit, True
         if found.junction:
             _stop_at(request, found.junction)
-        return found.hit, False
+        return hit, False
+
+    def _usable(self, hit: Hit | None) -> Hit | None:
+        """The hit, one token shorter for a draft module: what that knows of a token goes by the one after it."""
+        if hit is None or not self._budget.ahead:
+            return hit
+        shorter = hit.tokens - 1
+        return Hit(hit.entry, shorter) if shorter and shorter >= hit.entry.anchor else None
 
     def _candidate(self, request: Request, hit: Hit | None) -> Candidate:
         if request.parked is not None:

@@ -34,12 +34,19 @@ class Model:
     head: Linear
 
     def __call__(self, batch: Batch, memory: Memory) -> Tensor:
-        """FP32 logits (rows that yield, vocabulary). Advances the memory of every sequence in the batch."""
+        """(t, d) after the last block. Advances the memory of every sequence in the batch."""
         h = F.embedding(batch.tokens, self.embeddings)
         for block in self.blocks:
             h = h + block.mixer(rms_norm(h, block.norm, self.norm_eps), batch, memory)
-        h = rms_norm(h.index_select(0, batch.yields), self.final_norm, self.norm_eps)
-        return self.head(h).float()
+        return h
+
+    def norm(self, h: Tensor) -> Tensor:
+        """(t, d) → (t, d), what the head and a draft module take."""
+        return rms_norm(h, self.final_norm, self.norm_eps)
+
+    def logits(self, normed: Tensor) -> Tensor:
+        """(t, d) → FP32 (t, vocabulary)."""
+        return self.head(normed).float()
 
 
 def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arithmetic = FAST) -> Model:

@@ -28,10 +28,18 @@ class Budget:
     page_tokens: int
     running: int
     """Sequences that run at the same time."""
+    ahead: int = 0
+    """Tokens beyond what is computed that a draft module writes keys and values for."""
 
     def pages(self, tokens: int) -> int:
         """Pages that hold this many tokens."""
         return -(-tokens // self.page_tokens)
+
+    def reach(self, piece: "Slice") -> int:
+        """The tokens that a slice's sequence needs pages for."""
+        request = piece.request
+        ahead = self.ahead if piece.is_last else 0
+        return max(piece.stop, min(piece.stop + ahead, request.prompt_tokens + request.sampling.max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,7 @@ class _Plan:
         piece = None if request in self.preempted else _slice(request, request.computed, self._left)
         if piece is None:
             return
-        needed = max(0, self._budget.pages(piece.stop) - len(request.held.pages))
+        needed = max(0, self._budget.pages(self._budget.reach(piece)) - len(request.held.pages))
         while needed > self._pages + self._pools.spared_pages:
             self._preempt(self._staying[-1])
             if request in self.preempted:
@@ -145,7 +153,7 @@ class _Plan:
     def admit(self, candidate: Candidate) -> bool:
         """Give a waiting request a place, if there is one; those of lower priority make room."""
         request = candidate.request
-        needed = self._budget.pages(len(request.tokens)) - candidate.shared
+        needed = self._budget.pages(len(request.tokens) + self._budget.ahead) - candidate.shared
         while not self._has_room(needed):
             last = self._staying[-1] if self._staying else None
             if last is None or last.lease is None or last.terms.priority >= request.terms.priority:

@@ -4,17 +4,20 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from nemotron_runtime import HybridEngine, SamplingParams, Terms
 from nemotron_runtime.config import load_config
+from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.engine import open_ledger
-from nemotron_runtime.executor import open_executor
+from nemotron_runtime.executor import ChooseDrafts, Executor, open_executor
 from nemotron_runtime.moves import Move
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
+from nemotron_runtime.speculation import Drafter, Module, Speculation
 from tests.builders.streams import Stream, start
 
 AT_ONCE = 5
@@ -26,19 +29,26 @@ Prefix = tuple[int, ...]
 class Recorder:
     """An executor that remembers what followed which prefix; computing one again must give the same bits."""
 
-    executor: object
+    executor: Executor
     logits: dict[Prefix, Tensor]
     differing: list[Prefix] = field(default_factory=list)
     rows: int = 0
 
     def enter(self) -> None:
-        self.executor.enter()  # type: ignore[attr-defined]
+        self.executor.enter()
+
+    @property
+    def has_module(self) -> bool:
+        return self.executor.has_module
+
+    def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
+        return self.executor.draft(slices, lengths, choose)
 
     def move(self, moves: Sequence[Move]) -> None:
-        self.executor.move(moves)  # type: ignore[attr-defined]
+        self.executor.move(moves)
 
     def run(self, slices: Sequence[Slice]) -> Tensor:
-        logits: Tensor = self.executor.run(slices)  # type: ignore[attr-defined]
+        logits = self.executor.run(slices)
         prefixes = [
             (*piece.request.tokens, *piece.drafts[:draft])
             for piece in slices
@@ -53,18 +63,44 @@ class Recorder:
         return logits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Guesser:
     """A drafter that knows the answers, and is wrong about every third token; seeded, so that runs repeat."""
 
     answers: Mapping[Prefix, Sequence[int]]
     dice: random.Random
     vocabulary: int
+    _found: list[tuple[int, ...]] = field(default_factory=list)
 
-    def propose(self, request: Request, most: int) -> list[int]:
+    def limits(self, streams: Sequence[Request], most: Sequence[int]) -> list[int]:
+        self._found = [self._guess(request, limit) for request, limit in zip(streams, most, strict=True)]
+        return [len(found) for found in self._found]
+
+    def draft(self, pieces: Sequence[Slice], lengths: Sequence[int]) -> list[tuple[int, ...]]:
+        return [found[:length] for found, length in zip(self._found, lengths, strict=True)]
+
+    def forget(self, requests: Sequence[Request]) -> None: ...
+
+    def _guess(self, request: Request, most: int) -> tuple[int, ...]:
         answer = self.answers[tuple(request.tokens[: request.prompt_tokens])]
-        right = list(answer[request.generated : request.generated + self.dice.randint(0, most)])
-        return [self.dice.randrange(self.vocabulary) if self.dice.random() < 1 / 3 else token for token in right]
+        right = answer[request.generated : request.generated + self.dice.randint(0, max(0, most))]
+        wrong = (self.dice.random() < 1 / 3 for _ in right)
+        return tuple(
+            self.dice.randrange(self.vocabulary) if is_wrong else token
+            for token, is_wrong in zip(right, wrong, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AsManyAsPossible:
+    """Draft lengths that do not look at the cost, up to a limit of the dice's."""
+
+    dice: random.Random
+
+    def decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> list[int]:
+        return [self.dice.randint(0, limit) for limit in limits]
+
+    def learn(self, lengths: Sequence[int], accepted: Sequence[int], seconds: float | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +133,7 @@ def serve(
     asks: Sequence[Ask],
     room: Room,
     logits: dict[Prefix, Tensor],
-    drafter: Guesser | None = None,
+    drafter: Drafter | Literal["module"] | None = None,
     *,
     exact: bool,
 ) -> tuple[list[list[int]], Recorder, HybridEngine]:
@@ -105,9 +141,12 @@ def serve(
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
     config, executor = open_executor(directory, runtime, threads=1, exact=exact)
     recorder = Recorder(executor, logits)
-    ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens)
+    uses_module = drafter == "module"
+    ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)
+    found = Module(recorder) if drafter == "module" else drafter
+    speculation = Speculation(found, AsManyAsPossible(random.Random(7))) if found else None
     engine = HybridEngine(
-        recorder, ledger, runtime, vocab_size=config.vocab_size, max_waiting=len(asks), drafter=drafter
+        recorder, ledger, runtime, vocab_size=config.vocab_size, max_waiting=len(asks), speculation=speculation
     )
     streams: list[Stream] = []
     for number, ask in enumerate(asks):

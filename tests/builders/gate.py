@@ -12,7 +12,7 @@ from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import HybridEngine, SamplingParams, pack
 from nemotron_runtime.config import load_config
 from nemotron_runtime.engine import open_ledger
-from nemotron_runtime.executor import open_executor
+from nemotron_runtime.executor import ChooseDrafts, open_executor
 from nemotron_runtime.moves import Move
 from nemotron_runtime.scheduler import Slice
 from tests.builders.checkpoints import a_checkpoint
@@ -39,6 +39,13 @@ class Gate:
 
     def enter(self) -> None:
         self.executor.enter()
+
+    @property
+    def has_module(self) -> bool:
+        return self.executor.has_module
+
+    def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
+        return self.executor.draft(slices, lengths, choose)
 
     def move(self, moves: Sequence[Move]) -> None:
         self.executor.move(moves)

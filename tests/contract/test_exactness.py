@@ -15,6 +15,7 @@ from tests.builders.company import Ask, Guesser, Prefix, Room, serve
 
 pytestmark = pytest.mark.contract
 
+TRAINED = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
 VOCABULARY = TINY["vocab_size"]
 
 SHAPES = [
@@ -70,6 +71,25 @@ def test_company_changes_no_bit(changes: dict[str, Any], dtype: Precision, tmp_p
     assert recorder.rows > sum(map(len, expected)), "rejected drafts count as rows too"
     assert min(stats.preemptions, stats.prefix_hit_tokens, stats.accepted_tokens) > 0
     assert stats.drafted_tokens > stats.accepted_tokens
+
+
+def test_drafts_of_the_models_own_module_change_no_bit(tmp_path: Path) -> None:
+    # given the trained model, whose module is right often, on prompts of its own text
+    pack(TRAINED, tmp_path, dtype="FP32", max_batch=4, max_sequence_tokens=240)
+    text = [16 + byte for byte in (TRAINED / "chat_template.jinja").read_bytes()]
+    asks = [
+        Ask((*text[:start], *text[7 * start : 9 * start]), 40, start % 3, 0.7 * (start % 2))
+        for start in range(3, 40, 4)
+    ]
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(tmp_path, asks, logits)
+
+    crowded, recorder, engine = serve(tmp_path, asks, Room(pages=18, prefill_tokens=40), logits, "module", exact=True)
+
+    stats = engine.stats()
+    assert recorder.differing == []
+    assert crowded == expected
+    assert stats.accepted_tokens > 0.2 * stats.drafted_tokens
 
 
 def test_other_pieces_of_a_prompt_change_no_bit(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Guess what streams go on with, so that one step can confirm several tokens."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from nemotron_runtime.draft_length import Acceptance
+from nemotron_runtime.drafts import NgramIndex
+from nemotron_runtime.executor import Executor
+from nemotron_runtime.request import Request
+from nemotron_runtime.sampler import Choice, choose
+from nemotron_runtime.scheduler import Slice
+from nemotron_runtime.tails import WINDOW
+
+MOST_DRAFTS = WINDOW - 1
+
+Draft = tuple[int, ...]
+
+
+class Lengths(Protocol):
+    """Who decides how much to draft: see `DraftLengths`."""
+
+    def decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> Sequence[int]: ...
+
+    def learn(self, lengths: Sequence[int], accepted: Sequence[int], seconds: float | None) -> None: ...
+
+
+class Drafter(Protocol):
+    """Something that guesses; a wrong guess costs time and changes nothing else."""
+
+    def limits(self, streams: Sequence[Request], most: Sequence[int]) -> list[int]:
+        """How many tokens it could propose for each stream, at most as many as `most` says."""
+
+    def draft(self, pieces: Sequence[Slice], lengths: Sequence[int]) -> list[Draft]:
+        """`lengths` tokens for each of the streams that `limits` was asked about last.
+
+        `pieces` is the step just computed; their requests have the tokens that followed.
+        """
+
+    def forget(self, requests: Sequence[Request]) -> None:
+        """Drop what is known of all requests but these."""
+
+
+class LookUp:
+    """Drafts from what followed the same tokens earlier in the same text."""
+
+    def __init__(self) -> None:
+        self._indices: dict[int, NgramIndex] = {}
+        self._found: list[Draft] = []
+
+    def limits(self, streams: Sequence[Request], most: Sequence[int]) -> list[int]:
+        self._found = [self._index(request).propose(limit) for request, limit in zip(streams, most, strict=True)]
+        return [len(found) for found in self._found]
+
+    def draft(self, pieces: Sequence[Slice], lengths: Sequence[int]) -> list[Draft]:
+        return [found[:length] for found, length in zip(self._found, lengths, strict=True)]
+
+    def forget(self, requests: Sequence[Request]) -> None:
+        kept = {request.id for request in requests}
+        self._indices = {number: index for number, index in self._indices.items() if number in kept}
+
+    def _index(self, request: Request) -> NgramIndex:
+        index = self._indices.setdefault(request.id, NgramIndex())
+        index.extend(request.tokens[len(index) :])
+        return index
+
+
+class Module:
+    """Drafts from the model's own multi-token-prediction module."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._streams: Sequence[Request] = ()
+
+    def limits(self, streams: Sequence[Request], most: Sequence[int]) -> list[int]:
+        self._streams = streams
+        return list(most)
+
+    def draft(self, pieces: Sequence[Slice], lengths: Sequence[int]) -> list[Draft]:
+        wanted = {request.id: length for request, length in zip(self._streams, lengths, strict=True)}
+        drafts = self._executor.draft(pieces, [wanted.get(piece.request.id, 0) for piece in pieces], choose_drafts)
+        found = {piece.request.id: draft for piece, draft in zip(pieces, drafts, strict=True)}
+        return [found[request.id] for request in self._streams]
+
+    def forget(self, requests: Sequence[Request]) -> None:
+        """What it knows lies in the requests' pages."""
+
+
+def choose_drafts(logits: Tensor, requests: Sequence[Request], drafts: Sequence[Sequence[int]]) -> list[int]:
+    """As the model itself would choose from these logits, with the same noise."""
+    choices = [
+        Choice(request.sampling, [*request.tokens, *draft], request.prompt_tokens)
+        for request, draft in zip(requests, drafts, strict=True)
+    ]
+    return [chosen.token for chosen in choose(logits, choices)]
+
+
+class Speculation:
+    """Drafts for every stream that decodes, as many as pay."""
+
+    def __init__(self, drafter: Drafter, lengths: Lengths, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._drafter = drafter
+        self._lengths = lengths
+        self._clock = clock
+        self._accepted: dict[int, Acceptance] = {}
+        self._drafting_seconds = 0.0
+
+    def follow(
+        self,
+        pieces: Sequence[Slice],
+        chosen: Mapping[Request, Sequence[int]],
+        seconds: float,
+        running: Sequence[Request],
+    ) -> None:
+        """Learn from a step that took `seconds`, and put drafts for the next one into the requests that go on."""
+        began = self._clock()
+        self._learn(pieces, chosen, seconds)
+        streams = [piece.request for piece in pieces if piece.request in chosen and piece.request.lease]
+        most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
+        limits = self._drafter.limits(streams, most)
+        known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
+        lengths = self._lengths.decide(known, limits) if streams else ()
+        drafts = self._drafter.draft(pieces, lengths)
+        for request, draft in zip(streams, drafts, strict=True):
+            request.drafts = draft
+        self._forget(running)
+        self._drafting_seconds = self._clock() - began
+
+    def _learn(self, pieces: Sequence[Slice], chosen: Mapping[Request, Sequence[int]], seconds: float) -> None:
+        decodes = [piece for piece in pieces if piece.is_decode and piece.request in chosen]
+        if not decodes:
+            return
+        lengths = [len(piece.drafts) for piece in decodes]
+        accepted = [max(0, len(chosen[piece.request]) - 1) for piece in decodes]
+        for piece, drafted, right in zip(decodes, lengths, accepted, strict=True):
+            if drafted and (known := self._accepted.get(piece.request.id)):
+                self._accepted[piece.request.id] = known.observe(drafted, right)
+        alone = len(decodes) == len(pieces)
+        self._lengths.learn(lengths, accepted, seconds + self._drafting_seconds if alone else None)
+
+    def _forget(self, running: Sequence[Request]) -> None:
+        """Drop what is known of requests that are gone, now and then."""
+        if len(self._accepted) > 2 * len(running) + 8:
+            kept = {request.id for request in running}
+            self._accepted = {number: each for number, each in self._accepted.items() if number in kept}
+            self._drafter.forget(running)
