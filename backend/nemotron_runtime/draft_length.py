@@ -138,7 +138,7 @@ class DraftLengths:
 
     def decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> tuple[int, ...]:
         """Tokens to draft for each sequence, at most its limit, given what became of its own drafts so far."""
-        cost, count = self.times.cost, len(known)
+        cost, count, self._probed = self.times.cost, len(known), None
         if cost is None or not any(limits) or not self.most:
             return (0,) * count
         limits = [min(limit, self.most) for limit in limits]
@@ -151,8 +151,9 @@ class DraftLengths:
     def learn(self, lengths: Sequence[int], accepted: Sequence[int], seconds: float | None) -> None:
         """Note a step: what was drafted, how many of each draft were right, and its seconds, drafting included.
 
-        `seconds` is None for a step that computed prompts beside its decodes, which say nothing of the decodes' time.
-        Each sequence's own `Acceptance` is its owner's to keep.
+        The sequences are those of `decide`, in that order. `seconds` is None for a step that computed prompts beside
+        its decodes, which say nothing of the decodes' time. A sequence's own `Acceptance` is its owner's to keep; one
+        that ended since then drafted nothing.
         """
         if not lengths:
             return

@@ -1,100 +1,21 @@
 """Drafts are as long as pays, and when none pays they cost next to nothing: simulated on machines of many kinds."""
 
-import itertools
-import random
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemotron_runtime.draft_length import (
-    LONGEST_DRAFT,
-    RESERVE_STEPS,
-    SLACK,
-    Acceptance,
-    DraftLengths,
-    best_lengths,
-    hopes,
-)
-from nemotron_runtime.step_cost import Floats, StepCost, StepTimes
+from nemotron_runtime.draft_length import LONGEST_DRAFT, RESERVE_STEPS, Acceptance, DraftLengths, hopes
+from nemotron_runtime.step_cost import StepCost, StepTimes
+from tests.builders.machine import COSTS, Simulation, by_chance, gains
 
 pytestmark = pytest.mark.unit
 
-COSTS = st.builds(
-    StepCost,
-    row=st.sampled_from([0.0, 1e-5, 1e-3, 5e-3]),
-    expert=st.sampled_from([0.0, 1e-5, 2e-4]),
-    fixed=st.sampled_from([1e-4, 3e-3, 1e-2]),
-    draft=st.sampled_from([0.0, 1e-4, 2e-3]),
-    experts=st.sampled_from([0, 16, 128, 512]),
-    chosen=st.sampled_from([1, 4, 6]),
-)
 RATES = st.lists(st.sampled_from([0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 1.0]), min_size=LONGEST_DRAFT, max_size=LONGEST_DRAFT)
 MOST = st.sampled_from([1, 3, 8, LONGEST_DRAFT])
 
 LEARNING_STEPS = 8.0
 """What it may cost beside the reserve to learn what steps cost at all."""
-
-Judge = Callable[[int, int, int], int]
-"""Step, sequence, tokens drafted → how many of them are right."""
-
-
-class Simulation:
-    """A machine of known cost that serves the same sequences for ever."""
-
-    def __init__(self, cost: StepCost, judge: Judge, *, most: int, is_module: bool = True, sequences: int = 1) -> None:
-        self.cost, self.judge, self.most, self.is_module = cost, judge, most, is_module
-        self.known = [Acceptance()] * sequences
-        self.lengths = DraftLengths(StepTimes(cost.experts, cost.chosen), most, is_module)
-        self.chosen: list[tuple[int, ...]] = []
-        self.tokens: list[int] = []
-        self.seconds: list[float] = []
-
-    def run(self, steps: int) -> "Simulation":
-        for step in range(steps):
-            lengths = self.lengths.decide(self.known, [self.most] * len(self.known))
-            right = [min(length, self.judge(step, place, length)) for place, length in enumerate(lengths)]
-            seconds = self.step_seconds(lengths)
-            self.lengths.learn(lengths, right, seconds)
-            self.known = [each.observe(*pair) for each, *pair in zip(self.known, lengths, right, strict=True)]
-            self.chosen.append(lengths)
-            self.tokens.append(len(lengths) + sum(right))
-            self.seconds.append(seconds)
-        return self
-
-    def step_seconds(self, lengths: Sequence[int]) -> float:
-        return self.cost.seconds(len(lengths) + sum(lengths), max(lengths) if self.is_module else 0)
-
-    @property
-    def off(self) -> float:
-        """Seconds of a step without drafts."""
-        return self.cost.seconds(len(self.known))
-
-    def worst_loss(self) -> float:
-        """The most that any stretch of steps took beyond 1 + SLACK of the time without drafts, in steps without."""
-        per_token = (1 + SLACK) / len(self.known)
-        loss = worst = 0.0
-        for seconds, tokens in zip(self.seconds, self.tokens, strict=True):
-            loss = max(0.0, loss + seconds / self.off - per_token * tokens)
-            worst = max(worst, loss)
-        return worst
-
-
-def by_chance(rates: Sequence[float], seed: int = 0) -> Judge:
-    """Each token of a draft is right with its place's chance, if all before it are."""
-    draw = random.Random(seed)
-
-    def judge(step: int, place: int, length: int) -> int:
-        return next((depth for depth in range(length) if draw.random() >= rates[depth]), length)
-
-    return judge
-
-
-def gains(rates: Sequence[float]) -> Floats:
-    """Tokens that a draft of 0, 1, 2 … tokens adds, on average."""
-    return np.concatenate([[0.0], np.cumsum(np.cumprod(rates))])
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,60 +89,6 @@ def test_sequences_whose_drafts_match_get_the_rows() -> None:
     assert of_bad < 0.3
 
 
-@settings(deadline=None)
-@given(cost=COSTS, rates=st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=2))
-def test_looked_up_drafts_have_the_lengths_that_trying_all_of_them_finds(
-    cost: StepCost, rates: list[list[float]]
-) -> None:
-    count, gain = len(rates), [gains(each) for each in rates]
-
-    def rate(lengths: Sequence[int]) -> float:
-        tokens = sum(gain[place][length] for place, length in enumerate(lengths))
-        return float(count + tokens) / cost.seconds(count + sum(lengths))
-
-    found = best_lengths(np.cumprod(rates, axis=1), cost, np.inf, is_module=False)
-
-    assert rate(found) == pytest.approx(max(map(rate, itertools.product(range(4), repeat=count))))
-
-
-@settings(deadline=None)
-@given(cost=COSTS, rates=st.lists(st.floats(0, 1), min_size=5, max_size=5))
-def test_a_modules_drafts_for_one_sequence_have_the_length_that_trying_all_of_them_finds(
-    cost: StepCost, rates: list[float]
-) -> None:
-    gain = gains(rates)
-
-    (found,) = best_lengths(np.cumprod([rates], axis=1), cost, np.inf, is_module=True)
-
-    of_each = [(1 + gain[length]) / cost.seconds(1 + length, length) for length in range(6)]
-    assert of_each[found] == pytest.approx(max(of_each))
-
-
-@settings(deadline=None)
-@given(cost=COSTS, rates=st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=2, max_size=3))
-def test_a_modules_drafts_for_several_sequences_are_within_5_percent_of_what_trying_all_of_them_finds(
-    cost: StepCost, rates: list[list[float]]
-) -> None:
-    count, gain = len(rates), [gains(each) for each in rates]
-
-    def rate(lengths: Sequence[int]) -> float:
-        tokens = sum(gain[place][length] for place, length in enumerate(lengths))
-        return float(count + tokens) / cost.seconds(count + sum(lengths), max(lengths))
-
-    found = best_lengths(np.cumprod(rates, axis=1), cost, np.inf, is_module=True)
-
-    assert rate(found) >= 0.95 * max(map(rate, itertools.product(range(4), repeat=count)))
-
-
-@given(cost=COSTS, seconds=st.floats(0, 0.1))
-def test_what_cannot_be_afforded_is_not_drafted(cost: StepCost, seconds: float) -> None:
-    chances = np.full((2, 4), 0.99)
-
-    lengths = best_lengths(chances, cost, seconds, is_module=True)
-
-    assert not sum(lengths) or cost.seconds(2 + sum(lengths), max(lengths)) <= seconds
-
-
 def test_a_sequence_is_never_given_more_than_its_limit() -> None:
     cost = StepCost(1e-5, 0.0, 4e-3, 0.0, 0, 0)
     simulation = Simulation(cost, lambda step, place, length: length, most=8, sequences=3).run(100)
@@ -231,6 +98,15 @@ def test_a_sequence_is_never_given_more_than_its_limit() -> None:
     assert lengths[0] == 0
     assert lengths[1] == 2
     assert lengths[2] == 8
+
+
+def test_drafts_that_were_decided_on_and_never_computed_are_forgotten() -> None:
+    simulation = Simulation(StepCost(1e-3, 0.0, 4e-3, 0.0, 0, 0), lambda *_: 0, most=4, sequences=3).run(3)
+    for _ in range(3):
+        simulation.lengths.decide(simulation.known, [4, 4, 4])
+
+    assert simulation.lengths.decide([Acceptance()], [0]) == (0,)
+    simulation.lengths.learn([0], [0], 5e-3)
 
 
 def test_nothing_is_drafted_before_a_step_was_measured_or_when_nothing_may_be() -> None:
