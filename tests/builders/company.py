@@ -33,6 +33,9 @@ class Recorder:
     logits: dict[Prefix, Tensor]
     differing: list[Prefix] = field(default_factory=list)
     rows: int = 0
+    drafts: dict[Prefix, tuple[int, ...]] = field(default_factory=dict)
+    """What was drafted, by seed and prefix."""
+    differing_drafts: list[Prefix] = field(default_factory=list)
 
     def enter(self) -> None:
         self.executor.enter()
@@ -42,7 +45,13 @@ class Recorder:
         return self.executor.has_module
 
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
-        return self.executor.draft(slices, lengths, choose)
+        drafts = self.executor.draft(slices, lengths, choose)
+        for piece, draft in zip(slices, drafts, strict=True):
+            known = self.drafts.setdefault((piece.request.sampling.seed, *piece.request.tokens), draft)
+            shared = min(len(known), len(draft))
+            if known[:shared] != draft[:shared]:
+                self.differing_drafts.append(tuple(piece.request.tokens))
+        return drafts
 
     def move(self, moves: Sequence[Move]) -> None:
         self.executor.move(moves)
@@ -136,11 +145,12 @@ def serve(
     drafter: Drafter | Literal["module"] | None = None,
     *,
     exact: bool,
+    drafts: dict[Prefix, tuple[int, ...]] | None = None,
 ) -> tuple[list[list[int]], Recorder, HybridEngine]:
     """The answers, in order. The first few requests arrive at once, each other one with a token of one before it."""
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
     config, executor = open_executor(directory, runtime, threads=1, exact=exact)
-    recorder = Recorder(executor, logits)
+    recorder = Recorder(executor, logits, drafts={} if drafts is None else drafts)
     uses_module = drafter == "module"
     ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)
     found = Module(recorder) if drafter == "module" else drafter

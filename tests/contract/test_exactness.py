@@ -84,12 +84,18 @@ def test_drafts_of_the_models_own_module_change_no_bit(tmp_path: Path) -> None:
     logits: dict[Prefix, Tensor] = {}
     expected = alone(tmp_path, asks, logits)
 
-    crowded, recorder, engine = serve(tmp_path, asks, Room(pages=18, prefill_tokens=40), logits, "module", exact=True)
+    drafts: dict[Prefix, tuple[int, ...]] = {}
+    for ask in asks:
+        serve(tmp_path, [ask], Room(1, 1), logits, "module", exact=True, drafts=drafts)
 
+    room = Room(pages=18, prefill_tokens=40)
+    crowded, recorder, engine = serve(tmp_path, asks, room, logits, "module", exact=True, drafts=drafts)
+
+    # then not even the drafts differ: the module's keys and values go through hits and preemptions, too
     stats = engine.stats()
-    assert recorder.differing == []
+    assert recorder.differing == recorder.differing_drafts == []
     assert crowded == expected
-    assert stats.accepted_tokens > 0.2 * stats.drafted_tokens
+    assert min(stats.accepted_tokens, stats.preemptions, stats.prefix_hit_tokens) > 0
 
 
 def test_other_pieces_of_a_prompt_change_no_bit(tmp_path: Path) -> None:
