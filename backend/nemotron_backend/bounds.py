@@ -11,8 +11,9 @@ Tensors = Mapping[str, NDArray[Any]]
 
 BYTES_PER_TOKEN: Final = 256
 """No vocabulary of the family has a token this long, so a prompt with more bytes cannot fit."""
-STOP_WORDS: Final = 64
-STOP_WORD_BYTES: Final = 1024
+WORDS: Final = 64
+WORD_BYTES: Final = 1024
+BIASES: Final = 1024
 
 
 def check(tensors: Tensors, max_sequence_tokens: int) -> None:
@@ -25,12 +26,17 @@ def _findings(tensors: Tensors, tokens: int) -> Iterator[str]:
     limit = tokens * BYTES_PER_TOKEN
     if (size := _longest(tensors, "text_input")) > limit:
         yield f"text_input has {size} bytes, more than {tokens} tokens can hold ({limit}): shorten the prompt"
-    if (count := _count(tensors, "input_ids")) > tokens:
-        yield f"input_ids holds {count} tokens, prompt and answer together may have {tokens}: shorten the prompt"
-    if (count := _count(tensors, "stop_words")) > STOP_WORDS:
-        yield f"stop_words holds {count} texts, at most {STOP_WORDS} are looked for: leave some out"
-    if (size := _longest(tensors, "stop_words")) > STOP_WORD_BYTES:
-        yield f"stop_words holds a text of {size} bytes, at most {STOP_WORD_BYTES} may be: shorten it"
+    for name in ("input_ids", "resume_ids"):
+        if (count := _count(tensors, name)) > tokens:
+            yield f"{name} holds {count} tokens, prompt and answer together may have {tokens}: shorten the prompt"
+    for name in ("stop_words", "bad_words", "embedding_bias_words"):
+        if (count := _count(tensors, name)) > WORDS:
+            yield f"{name} holds {count} texts, at most {WORDS} are looked for: leave some out"
+        if (size := _longest(tensors, name)) > WORD_BYTES:
+            yield f"{name} holds a text of {size} bytes, at most {WORD_BYTES} may be: shorten it"
+    for name in ("logit_bias_ids", "end_id"):
+        if (count := _count(tensors, name)) > BIASES:
+            yield f"{name} holds {count} tokens, at most {BIASES} may be: leave some out"
 
 
 def _count(tensors: Tensors, name: str) -> int:

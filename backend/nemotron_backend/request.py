@@ -31,8 +31,6 @@ SAMPLING: Final = (
 
 PROMPTS: Final = ("text_input", "input_ids")
 MOST_ANSWERS: Final = 16
-MOST_WORDS: Final = 64
-WORD_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +146,7 @@ def _ids(tensors: Tensors, name: str) -> tuple[int, ...]:
 
 
 def _words(tensors: Tensors, name: str) -> tuple[str, ...]:
-    given = tensors.get(name, np.empty(0)).ravel()
-    longest = max(map(len, given), default=0)
-    if len(given) > MOST_WORDS or longest > WORD_BYTES:
-        raise InvalidRequest(
-            f"{name} holds {len(given)} texts of up to {longest} bytes: give at most {MOST_WORDS} of {WORD_BYTES} bytes"
-        )
-    words = tuple(_text(name, word) for word in given)
+    words = tuple(_text(name, word) for word in tensors.get(name, np.empty(0)).ravel())
     if "" in words:
         raise InvalidRequest(f"{name} holds an empty text, which is everywhere: leave it out")
     return words

@@ -80,6 +80,10 @@ def texts(*values: bytes) -> Any:
         pytest.param({"input_ids": np.zeros(11, np.int32)}, "holds 11 tokens.* may have 10", id="prompt-tokens"),
         pytest.param({"stop_words": texts(*[b"a"] * 65)}, "holds 65 texts, at most 64", id="stop-words"),
         pytest.param({"stop_words": texts(b"a" * 1025)}, "text of 1025 bytes, at most 1024", id="stop-word-bytes"),
+        pytest.param({"bad_words": texts(*[b"a"] * 65)}, "bad_words holds 65 texts", id="bad-words"),
+        pytest.param({"embedding_bias_words": texts(b"a" * 1025)}, "bias_words holds a text of 1025", id="bias-words"),
+        pytest.param({"resume_ids": np.zeros(11, np.int32)}, "resume_ids holds 11 tokens.* may have 10", id="resumed"),
+        pytest.param({"logit_bias_ids": np.zeros(1025, np.int32)}, "holds 1025 tokens, at most 1024", id="biases"),
     ],
 )
 def test_what_is_too_large_is_refused_with_both_numbers(tensors: dict[str, Any], sentence: str) -> None:
