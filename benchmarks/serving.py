@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.results_file import Row, write
-from nemotron_build import repository
-from tests.builders import paced_engine
 from tests.builders.paced_engine import Pace
-from tests.integration.client import MODEL
 from tests.integration.load import Answer, Client, a_request, cpu_seconds, resident_bytes
-from tests.integration.serving import Serving, launch
+from tests.integration.serving import Serving, a_paced_engine, launch
 
 REPEATS: Final = 5
-TOKENIZER: Final = Path(__file__).parents[1] / "examples" / "tiny" / "checkpoint" / "tokenizer.json"
 PACKAGES: Final = ("nvidia-pytriton", "tritonclient", "grpcio", "numpy")
 
 
@@ -50,8 +46,7 @@ def serving(pace: Pace) -> Iterator[Serving]:
     """A ready server of that pace."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        config = paced_engine.seal(root, pace, repository.config(MODEL), TOKENIZER)
-        server = launch(root, config.model_copy(update={"max_waiting": 1024}), root / "serving")
+        server = launch(root, a_paced_engine(root, pace).model_copy(update={"max_waiting": 1024}), root / "serving")
         try:
             server.wait_until_ready()
             yield server

@@ -7,16 +7,12 @@ import pytest
 import torch
 
 from nemotron_api.build import ServingConfig
-from nemotron_build import repository
 from nemotron_build.job import make_engine
 from nemotron_build.sealed import Sealed
 from nemotron_build.store import Store
-from tests.builders import paced_engine
 from tests.builders.paced_engine import Pace
 from tests.integration.client import MODEL
-from tests.integration.serving import LIMITS, Serving, StartServing, launch
-
-CHECKPOINT = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
+from tests.integration.serving import CHECKPOINT, LIMITS, Serving, StartServing, a_paced_engine, launch
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +62,7 @@ def serving(store: Path, config: ServingConfig, tmp_path_factory: pytest.TempPat
 def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A ready server whose engine has no model: 256 slots, a token each every 20 ms. Leave it as it was."""
     root = tmp_path_factory.mktemp("paced")
-    config = paced_engine.seal(root, Pace(0.02, slots=256), repository.config(MODEL), CHECKPOINT / "tokenizer.json")
+    config = a_paced_engine(root, Pace(0.02, slots=256))
     started = launch(root, config, root / "serving")
     try:
         started.wait_until_ready()
@@ -82,7 +78,7 @@ def start_paced(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
 
     def start(pace: Pace, **changed: object) -> Serving:
         root = tmp_path / f"paced-{len(started)}"
-        config = paced_engine.seal(root, pace, repository.config(MODEL), CHECKPOINT / "tokenizer.json")
+        config = a_paced_engine(root, pace)
         started.append(launch(root, config.model_copy(update=changed), root / "serving"))
         started[-1].wait_until_ready()
         return started[-1]

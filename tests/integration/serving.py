@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nemotron_api.build import Failure, Limits, ServingConfig
+from nemotron_build import repository
+from tests.builders import paced_engine
+from tests.builders.paced_engine import Pace
 from tests.integration.client import MODEL
 
 START_SECONDS = 120.0
@@ -118,6 +121,14 @@ class Serving:
             return self.process.wait(60)
         finally:
             self.process.kill()
+
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
+
+
+def a_paced_engine(store: Path, pace: Pace) -> ServingConfig:
+    """Seal an engine of that pace in `store`, with the demo's tokenizer; what a pod that serves it is told."""
+    return paced_engine.seal(store, pace, repository.config(MODEL), CHECKPOINT / "tokenizer.json")
 
 
 StartServing = Callable[..., Serving]

@@ -4,14 +4,15 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tritonclient.grpc import service_pb2
 
-from tests.builders.paced_engine import EXPLODE, Pace, token_at
+from tests.builders.paced_engine import EXPLODE, MODEL, Pace, token_at
 from tests.integration.load import Answer, Client, a_request
-from tests.integration.serving import Serving
+from tests.integration.serving import Serving, a_paced_engine, launch
 
 pytestmark = pytest.mark.integration
 
@@ -96,6 +97,37 @@ async def test_a_replica_that_leaves_refuses_nobody_before_its_time(start_paced:
     # The connection's age, 1 s, and the notice of 5 s.
     assert min(refused_at) - terminated_at >= 6
     assert set(words(answers)) <= {"", "ShuttingDown", "UNAVAILABLE"}
+
+
+SMALL_SHARED_MEMORY = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64m none /dev/shm && exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("megabytes", [40, 200])
+async def test_a_request_larger_than_shared_memory_harms_nobody(small_memory: Serving, megabytes: int) -> None:
+    request = service_pb2.ModelInferRequest(model_name=MODEL)
+    request.inputs.add(name="input_ids", datatype="INT32", shape=[megabytes * 2**20 // 4])
+    request.raw_input_contents.append(bytes(megabytes * 2**20))
+
+    async with Client(small_memory.grpc) as client:
+        running = asyncio.create_task(client.ask(a_request(input_ids=[20], max_tokens=100)))
+        large = await client.ask(bytes(request.SerializeToString()))
+        beside = await running
+
+    assert large.error.startswith("InvalidRequest: input_ids holds" if megabytes < 64 else "Failed to increase")
+    assert beside.tokens == [token_at(position) for position in range(100)]
+
+
+@pytest.fixture(scope="module")
+def small_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server whose shared memory is as bounded as a pod's."""
+    root = tmp_path_factory.mktemp("small")
+    server = launch(root, a_paced_engine(root, PACE), root / "serving", wrapper=SMALL_SHARED_MEMORY)
+    server.wrapped = False  # the wrapper became the launcher
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
 
 
 def on_a_full_disk(directory: Path) -> tuple[str, ...]:

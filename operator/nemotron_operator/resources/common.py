@@ -91,8 +91,13 @@ def pod_placement(placement: Placement, runtime: Runtime, pull_secrets: tuple[st
     }
 
 
+_SHARED_MEMORY = "512Mi"
+"""Of all requests on their way into the model's process: what does not fit is refused, and cannot starve the pod."""
+
+
 def scratch_volumes() -> list[dict[str, Any]]:
-    return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    shared = {"medium": "Memory", "sizeLimit": _SHARED_MEMORY}
+    return [{"name": "tmp", "emptyDir": {}}, {"name": "shm", "emptyDir": shared}]
 
 
 def scratch_mounts() -> list[dict[str, Any]]:
