@@ -76,7 +76,7 @@ async def test_each_request_is_one_span_of_its_callers_trace(
     server = start_paced(Pace(0.02), tracing=Tracing(url=receiver.url, ratio=0.0))
 
     await generate(server, {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "shop=7"})
-    await generate(server, {"traceparent": f"00-{TRACE}-{CALLER}-01"}, max_tokens=0)
+    await generate(server, {"traceparent": f"00-{TRACE}-{CALLER}-01"}, num_return_sequences=99)
     await generate(server, {"traceparent": f"00-{'1' * 32}-{CALLER}-00"})
     await generate(server, {})
     server.wait(lambda: len(receiver.spans) >= 2, "two spans", seconds=10)
