@@ -5,21 +5,28 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from nemotron_api.errors import Overloaded
+from nemotron_api.errors import InvalidRequest, Overloaded, RequestError
 
 REMEMBERED: Final = 64
 LONGEST_HINT_SECONDS: Final = 600
 
 
-def refusal(limit: int | None, client: str, clients: Sequence[str]) -> Overloaded | None:
-    """Why `client` must wait while `clients`, one entry per request in flight, are served; None when it need not.
+def refusal(limit: int | None, client: str, clients: Sequence[str], asked: int) -> RequestError | None:
+    """Why `client`, who asks for so many answers, must wait while `clients` are served; None when it need not.
 
-    `limit` is how many requests one client may have in flight; None is any number.
+    `clients` has one entry per answer in flight; `limit` is how many one client may have, None is any number.
     """
-    if limit is None or (count := clients.count(client)) < limit:
+    if limit is None or (count := clients.count(client)) + asked <= limit:
         return None
+    if asked > limit:
+        return InvalidRequest(
+            f"{asked} answers are asked for, at most {limit} may one client have in flight: ask for fewer"
+        )
     whose = f"client {client!r} has" if client else "clients without a name (parameter client) have"
-    return Overloaded(f"{whose} {count} requests in flight, at most {limit} may: send the next one when one has ended")
+    return Overloaded(
+        f"{whose} {count} answers in flight and {asked} more asked for, at most {limit} may be: "
+        "wait until some have ended"
+    )
 
 
 class Pace:

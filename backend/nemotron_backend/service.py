@@ -118,10 +118,11 @@ class Service:
 
     def _submit(self, stream: Stream, call: Call) -> None:
         stream.wishes = wishes = call.wishes
-        others = [other.wishes.client for other in list(self._streams) if other is not stream]
-        if refused := admission.refusal(self._client_limit, wishes.client, others):
-            raise refused
         request = call.read()
+        # This stream has no parts yet, so it is not among them.
+        clients = [other.wishes.client for other in list(self._streams) for _ in other.parts]
+        if refused := admission.refusal(self._client_limit, wishes.client, clients, request.answers):
+            raise refused
         samplings = settle(request, self._tokenizer.vocabulary)
         prompt = request.prompt
         ids = self._tokenizer.encode(prompt, self._max_sequence_tokens) if isinstance(prompt, str) else list(prompt)

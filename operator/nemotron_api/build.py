@@ -129,7 +129,7 @@ class ServingConfig(Record):
     max_waiting: int = 256
     # None, not a default: what is not set is not written, so that an older image can read it.
     client_limit: int | None = Field(default=None, ge=1)
-    """Requests that one client (request parameter `client`) may have in flight; None is any number."""
+    """Answers that one client (request parameter `client`) may have in flight; None is any number."""
     start_seconds: int | None = Field(default=None, ge=1)
     """A server that is started again gets this time, or three times what the first start took if that is longer."""
     tls: Tls | None = None

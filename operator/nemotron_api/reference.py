@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the schema, the reason catalogue and the tensors, so that it cannot be wrong."""
+"""Write docs/reference.md from the schema and the catalogues of reasons, tensors and parameters: it cannot be wrong."""
 
 import pathlib
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemotron_api.crd import artifact_crd, deployment_crd
+from nemotron_api.parameters import PARAMETERS
 from nemotron_api.reasons import catalogue
 from nemotron_api.tensors import ANY, INPUTS, OUTPUTS, Tensor
 
@@ -23,6 +24,11 @@ A stream that broke off is resumed on any replica: send the request again with a
 `resume_ids`, and the answer goes on after them; nothing that arrived is sent again.
 
 | input | type | meaning |
+|---|---|---|"""
+
+_PARAMETERS = """Parameters say how to serve a request; unknown ones are refused.
+
+| parameter | type | meaning |
 |---|---|---|"""
 
 _RESPONSES = """Log-probabilities are natural logarithms by the model's logits alone, before anything changes them.
@@ -88,9 +94,9 @@ def _reasons() -> str:
 
 
 def _tensors() -> str:
-    return "\n".join(
-        ["## Requests\n", _REQUESTS, *map(_tensor, INPUTS), "\n## Responses\n", _RESPONSES, *map(_tensor, OUTPUTS), ""]
-    )
+    parameters = [f"| `{one.name}` | {one.kind} | {one.meaning} |" for one in PARAMETERS]
+    requests = ["## Requests\n", _REQUESTS, *map(_tensor, INPUTS), "", _PARAMETERS, *parameters]
+    return "\n".join([*requests, "\n## Responses\n", _RESPONSES, *map(_tensor, OUTPUTS), ""])
 
 
 def _tensor(tensor: Tensor) -> str:

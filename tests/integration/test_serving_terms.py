@@ -31,7 +31,9 @@ async def test_one_client_may_have_so_many_requests_in_flight(start_paced: Calla
 
         third = await client.ask(asked_by("greedy", max_tokens=2))
         other = await client.ask(asked_by("modest", max_tokens=2))
-        assert third.error.startswith("Overloaded: client 'greedy' has 2 requests in flight, at most 2 may")
+        assert third.error.startswith(
+            "Overloaded: client 'greedy' has 2 answers in flight and 1 more asked for, at most 2 may be"
+        )
         assert len(other.tokens) == 2
         assert [len(answer.tokens) for answer in await asyncio.gather(*long)] == [100, 100]
 

@@ -46,7 +46,7 @@ def test_one_client_may_not_fill_the_replica() -> None:
     service.admit(modest, other)
 
     assert [str(error).partition(":")[0] for error in second.errors] == [
-        "client 'greedy' has 1 requests in flight, at most 1 may"
+        "client 'greedy' has 1 answers in flight and 1 more asked for, at most 1 may be"
     ]
     assert other.errors == []
     engine.make(1, *b"a", end="stop")

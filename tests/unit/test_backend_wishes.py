@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemotron_api.errors import InvalidRequest
+from nemotron_api.parameters import PARAMETERS
 from nemotron_backend import bounds, wishes
 from nemotron_backend.admission import LONGEST_HINT_SECONDS, Pace, refusal
 from nemotron_backend.wishes import Wishes
@@ -32,6 +33,10 @@ def test_known_parameters_are_wishes_and_the_others_are_left() -> None:
 
     assert found == Wishes("a", -3, "s", 8, 2.5, "00-1-2-01", "x=1")
     assert rest == {"temprature": 1}
+
+
+def test_what_is_understood_is_what_the_reference_lists() -> None:
+    assert set(wishes.RULES) == {parameter.name for parameter in PARAMETERS}
 
 
 def test_without_parameters_there_are_no_wishes() -> None:
@@ -103,7 +108,15 @@ def test_what_fits_passes() -> None:
     [(None, "a", False), (3, "a", False), (2, "a", True), (2, "b", False), (1, "", True)],
 )
 def test_a_client_waits_for_its_own_requests_only(limit: int | None, client: str, refused: bool) -> None:
-    assert (refusal(limit, client, ["a", "b", "a", ""]) is not None) is refused
+    assert (refusal(limit, client, ["a", "b", "a", ""], asked=1) is not None) is refused
+
+
+def test_several_answers_count_as_many() -> None:
+    assert refusal(4, "a", ["a", "a"], asked=2) is None
+    assert str(refusal(4, "a", ["a", "a"], asked=3)).startswith(
+        "client 'a' has 2 answers in flight and 3 more asked for, at most 4 may be"
+    )
+    assert isinstance(refusal(4, "a", [], asked=5), InvalidRequest)
 
 
 def test_the_pace_is_measured_up_to_now() -> None:
