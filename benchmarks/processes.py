@@ -83,9 +83,13 @@ def _run(
     except subprocess.TimeoutExpired as expired:
         raise EngineFailed(f"{command[-1]} did not finish within {limit_seconds:.0f} s") from expired
     if done.returncode:
-        said = " ".join(done.stderr.strip().splitlines()[-SAID_LINES:])
-        raise EngineFailed(f"{command[-1]} ended with {done.returncode}: {said}")
+        raise EngineFailed(f"{command[-1]} ended with {done.returncode}: {last_words(done.stderr)}")
     return done.stdout.strip().splitlines()[-1]
+
+
+def last_words(stderr: str) -> str:
+    """The last lines that are no part of a traceback, which is indented."""
+    return " ".join([line for line in stderr.splitlines() if line[:1].strip()][-SAID_LINES:])
 
 
 def _environment(threads: int) -> Mapping[str, str]:

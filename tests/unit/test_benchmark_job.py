@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.job import Answer, Job, Length, Measured, Request, Timing, prompt_rate, requests, summarise
+from benchmarks.processes import last_words
 
 pytestmark = pytest.mark.unit
 
@@ -76,3 +77,8 @@ def test_a_median_has_its_spread_and_is_none_where_nothing_was_measured() -> Non
     measured = Measured("", tuple(Timing(total, 1.0) for total in (3.0, 1.0, 2.0)), [], 0)
     assert measured.median("total") == (2.0, (1.0, 3.0))
     assert measured.median("prefill") is None
+
+
+def test_a_failed_process_is_told_by_its_error_not_by_the_lines_it_came_through() -> None:
+    said = "noise\nTraceback (most recent call last):\n  File x\n    f()\n    ~^^\nRuntimeError: no memory\n"
+    assert last_words(said) == "Traceback (most recent call last): RuntimeError: no memory"
