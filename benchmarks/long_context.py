@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.job import Job, Length, Measured
-from benchmarks.models import TINY, without_attention
+from benchmarks.models import TINY, without
 from benchmarks.options import read_options
 from benchmarks.processes import OURS, TRANSFORMERS, EngineFailed, run_engine
 from benchmarks.results_file import Row, write
 from benchmarks.table import show
-from nemotron_api.hybrid_config import read_config
+from nemotron_api.hybrid_config import ATTENTION, read_config
 
 CONTEXTS = {1024: 5, 16384: 3, 131072: 1}
 """Tokens of context, and how often each is measured."""
@@ -82,15 +82,16 @@ def cost(measured: Measured, context: int) -> Cost:
     return Cost(first[0] / context, 1 / decode[0])
 
 
-def measure(context: int, repeats: int, without: Path) -> Outcome:
-    job = _job(TINY, context, repeats)
-    whole = run_engine(OURS, job)
+def measure(context: int, repeats: int, whole: Path, rest: Path) -> Outcome:
+    """The whole model, what is `rest` of it without attention, and `transformers` on the whole."""
+    job = _job(whole, context, repeats)
+    ours = run_engine(OURS, job)
     peer, failure = _peer(job)
     return Outcome(
         context=context,
-        whole=cost(whole, context),
-        without=cost(run_engine(OURS, _job(without, context, repeats)), context),
-        peak_bytes=whole.peak_bytes,
+        whole=cost(ours, context),
+        without=cost(run_engine(OURS, _job(rest, context, repeats)), context),
+        peak_bytes=ours.peak_bytes,
         peer=peer,
         peer_failure=failure,
     )
@@ -112,10 +113,11 @@ def _job(checkpoint: Path, context: int, repeats: int) -> Job:
 def main() -> None:
     options = read_options(__doc__)
     with tempfile.TemporaryDirectory(prefix="nemotron-bench-") as folder:
-        without = without_attention(TINY, Path(folder))
+        # Drafts would make a token's time depend on the text: both models are measured without the module.
+        whole, rest = without(TINY, "", Path(folder) / "whole"), without(TINY, ATTENTION, Path(folder) / "rest")
         for context, repeats in (QUICK_CONTEXTS if options.quick else CONTEXTS).items():
             if options.wants(case_name(context)):
-                rows = list(measure(context, repeats, without).rows())
+                rows = list(measure(context, repeats, whole, rest).rows())
                 print(show(rows), flush=True)
                 if not options.quick:
                     write("long-context", rows, ("torch", "transformers"))

@@ -66,11 +66,11 @@ def wide() -> Path:
     return folder
 
 
-def without_attention(checkpoint: Path, folder: Path) -> Path:
-    """The same checkpoint but for its attention blocks: what is left is the time that context does not change."""
+def without(checkpoint: Path, kinds: str, folder: Path) -> Path:
+    """The same checkpoint but for its blocks of these kinds, and for the module that drafts."""
     config = read_config(checkpoint)
-    pattern = config.pattern.replace("*", "")
-    kept = [index for index, kind in enumerate(config.pattern) if kind != "*"]
+    kept = [index for index, kind in enumerate(config.pattern) if kind not in kinds]
+    pattern = "".join(config.pattern[index] for index in kept)
     raw = json.loads((checkpoint / "config.json").read_text())
     raw |= {"hybrid_override_pattern": pattern, "num_hidden_layers": len(pattern), "num_nextn_predict_layers": 0}
     for key in ("layers_block_type", "layer_types", "mtp_hybrid_override_pattern", "mtp_layers_block_type"):

@@ -89,9 +89,14 @@ class Outcome:
             aim,
             None if aim is None else ratio >= aim,
             peer_spread=spread,
-            note=self.measured[peer].variant,
+            note=self._note(peer),
             **told,
         )
+
+    def _note(self, peer: str) -> str | None:
+        """How both engines were set up."""
+        variants = {name: self.measured[name].variant for name in (OURS.name, peer)}
+        return "; ".join(f"{name}: {variant}" for name, variant in variants.items() if variant) or None
 
     def _shares(self, metric: Metric, value: float) -> tuple[float | None, float | None]:
         """The parts of the machine's two rates that this figure comes to."""

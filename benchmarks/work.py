@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.job import Length
 from nemotron_api.hybrid_config import ATTENTION, FLOAT32_BYTES, MAMBA, HybridConfig
-from nemotron_api.layout import Packed, layout
+from nemotron_api.layout import Packed, layout, without_mtp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,14 @@ def distinct_experts(config: HybridConfig, tokens: int) -> float:
 
 def _weights(config: HybridConfig, tokens: int, yields: int, element_bytes: int) -> Work:
     """Reading every weight that `tokens` tokens use, `yields` of which get logits, and multiplying by them."""
-    return sum((_of_tensor(config, packed, tokens, yields, element_bytes) for packed in layout(config)), Work(0, 0))
+    return sum(
+        (_of_tensor(config, packed, tokens, yields, element_bytes) for packed in without_mtp(layout(config))),
+        Work(0, 0),
+    )
 
 
 def _of_tensor(config: HybridConfig, packed: Packed, tokens: int, yields: int, element_bytes: int) -> Work:
     size = FLOAT32_BYTES if packed.wide else element_bytes
-    if packed.name.startswith("mtp"):
-        return Work(0, 0)
     if packed.name.startswith("embeddings"):
         return Work(tokens * packed.shape[1] * size, 0)
     if ".mixer.experts." in packed.name:

@@ -55,7 +55,7 @@ class HuggingFace:
 
     @property
     def variant(self) -> str:
-        return f"experts: {self._best.prefill} for prompts, {self._best.decode} for decoding"
+        return f"experts {self._best.prefill} for prompts, {self._best.decode} for decoding"
 
     def run(self, asked: Sequence[Request]) -> list[Answer]:
         began = time.perf_counter()

@@ -16,10 +16,19 @@ from nemotron_runtime.config import Precision
 class Ours:
     """An engine packed for the job and opened."""
 
-    variant = ""
-
     def __init__(self, engine: HybridEngine) -> None:
         self._engine = engine
+
+    @property
+    def variant(self) -> str:
+        """What other engines do not have, as far as it was of use."""
+        stats = self._engine.stats()
+        used = {
+            f"{stats.accepted_tokens} of {stats.drafted_tokens} drafted tokens accepted": stats.drafted_tokens,
+            f"{stats.prefix_hit_tokens} prompt tokens found computed": stats.prefix_hit_tokens,
+            f"{stats.preemptions} preemptions": stats.preemptions,
+        }
+        return ", ".join(text for text, count in used.items() if count)
 
     def run(self, asked: Sequence[Request]) -> list[Answer]:
         answers = [Answer([], []) for _ in asked]

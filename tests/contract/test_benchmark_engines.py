@@ -8,7 +8,7 @@ import pytest
 from benchmarks.engines import huggingface, ours
 from benchmarks.engines.child import Subject, measure
 from benchmarks.job import Job, Length, requests
-from benchmarks.models import TINY, WIDE, without_attention, write_random
+from benchmarks.models import TINY, WIDE, without, write_random
 from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import pack
 
@@ -67,15 +67,16 @@ def test_both_drivers_compute_the_same_greedy_tokens_padded_or_not() -> None:
 
 
 def test_a_model_without_its_attention_is_the_rest_of_it(tmp_path: Path) -> None:
-    checkpoint = without_attention(TINY, tmp_path / "checkpoint")
-    whole = pack(TINY, tmp_path / "whole", dtype="FP32", max_batch=1, max_sequence_tokens=16)
-    rest = pack(checkpoint, tmp_path / "rest", dtype="FP32", max_batch=1, max_sequence_tokens=16)
+    packed = {}
+    for kinds in ("", "*"):
+        checkpoint = without(TINY, kinds, tmp_path / f"checkpoint{kinds}")
+        packed[kinds] = pack(checkpoint, tmp_path / f"engine{kinds}", dtype="FP32", max_batch=1, max_sequence_tokens=16)
     config = read_config(TINY)
     heads = 2 * config.attention_heads + 2 * config.kv_heads
     attention = config.hidden_size * (heads * config.head_dim + 1)
     assert read_config(checkpoint).pattern == "MEMEME"
-    assert whole.parameters - rest.parameters == attention
-    assert rest.page_bytes == 0
+    assert packed[""].parameters - packed["*"].parameters == attention
+    assert packed["*"].page_bytes == 0
 
 
 def test_a_random_checkpoint_is_one_that_both_engines_run_alike(tmp_path: Path) -> None:
