@@ -13,6 +13,9 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
+WRITTEN = (":(top,exclude)benchmarks/results", ":(top,exclude)docs/performance.md")
+"""What benchmarks write, as git says it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -56,7 +59,7 @@ def write(
 
     `others` are versions of what is not installed here as a package.
     """
-    now, commit = datetime.now(UTC), _commit()
+    now, commit = datetime.now(UTC), measured_commit()
     path = RESULTS / f"{benchmark}-{now:%Y%m%d}.json"
     content = {
         "benchmark": benchmark,
@@ -98,9 +101,15 @@ def _raw(row: Row) -> dict[str, Any]:
     return {key: value for key, value in asdict(row).items() if value is not None}
 
 
-def _commit() -> str:
-    """The commit that was measured, with a + when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+def measured_commit() -> str:
+    """The commit that was measured, with a + when files differ from it; what measuring writes does not count."""
+    head = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *WRITTEN)
+    return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent, check=True).stdout.strip()
 
 

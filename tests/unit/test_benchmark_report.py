@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ rows = st.lists(
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results_file, "RESULTS", tmp_path)
-    monkeypatch.setattr(results_file, "_commit", lambda: "abc1234")
+    monkeypatch.setattr(results_file, "measured_commit", lambda: "abc1234")
     return tmp_path
 
 
@@ -62,9 +63,33 @@ def test_a_second_run_of_the_same_commit_adds_to_the_file(results: Path) -> None
 
 def test_a_run_of_another_commit_begins_a_new_file(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("runtime", [a_row()], ())
-    monkeypatch.setattr(results_file, "_commit", lambda: "def5678")
+    monkeypatch.setattr(results_file, "measured_commit", lambda: "def5678")
     path = write("runtime", [a_row(metric="prefill")], ())
     assert [row.metric for row in read_rows(path)] == ["prefill"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clean repository that results are written into."""
+    for name in ("benchmarks/results/runtime-20260101.json", "docs/performance.md", "engine.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("old")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(results_file, "RESULTS", tmp_path / "benchmarks/results")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["benchmarks/results/runtime-20260101.json", "docs/performance.md"])
+def test_what_measuring_writes_leaves_the_commit_what_it_is(repository: Path, name: str) -> None:
+    (repository / name).write_text("new")
+    assert not results_file.measured_commit().endswith("+")
+
+
+def test_a_changed_program_is_no_longer_the_commit(repository: Path) -> None:
+    (repository / "engine.py").write_text("new")
+    assert results_file.measured_commit().endswith("+")
 
 
 def test_what_was_not_measured_is_absent_from_the_file(results: Path) -> None:
