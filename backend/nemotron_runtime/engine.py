@@ -138,7 +138,9 @@ class HybridEngine:
             started = time.monotonic()
             logits = self._executor.run(step.slices)
             self._last_step_seconds = time.monotonic() - started
-            self._settle(step.slices, logits)
+            chosen = self._settle(step.slices, logits)
+            if self._speculation:
+                self._speculation.follow(step.slices, chosen, time.monotonic() - started, self._ledger.running)
 
     def _aborted(self) -> list[Request]:
         """The requests that someone asked to abort since the last turn."""
@@ -153,25 +155,24 @@ class HybridEngine:
                 self._lock.wait(IDLE_TURN_SECONDS)
             return self._ledger.next_step()
 
-    def _settle(self, slices: Sequence[Slice], logits: Tensor) -> None:
-        """Choose what follows each slice, write it down, and hand it out."""
-        chosen = self._choose([piece for piece in slices if piece.is_last], logits)
-        broken = [request for request, found in chosen.items() if not found]
+    def _settle(self, slices: Sequence[Slice], logits: Tensor) -> dict[Request, list[int]]:
+        """Choose what follows each slice, write it down, and hand it out; returns the tokens."""
+        found = self._choose([piece for piece in slices if piece.is_last], logits)
+        chosen = {request: [each.token for each in tokens] for request, tokens in found.items() if tokens}
+        moves: list[Move] = []
         with self._lock:
-            moves: list[Move] = []
             for piece in slices:
-                moves += self._ledger.advance(piece, [each.token for each in chosen.get(piece.request, ())])
-            reasons = {request: request.finish_reason for request, found in chosen.items() if found}
+                moves += self._ledger.advance(piece, chosen.get(piece.request, ()))
+            reasons = {request: request.finish_reason for request in chosen}
             for request, reason in reasons.items():
                 if reason:
                     self._ledger.finish(request)
         self._executor.move(moves)
         for request, reason in reasons.items():
-            self._hand_out(request, chosen[request], reason)
-        if self._speculation:
-            followers = {request: [each.token for each in found] for request, found in chosen.items() if found}
-            self._speculation.follow(slices, followers, self._last_step_seconds, self._ledger.running)
+            self._hand_out(request, found[request], reason)
+        broken = [request for request in found if request not in chosen]
         self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
+        return chosen
 
     def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[Chosen]]:
         """What follows each slice: one token, and one for each draft that was right; none where the model broke.

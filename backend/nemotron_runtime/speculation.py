@@ -97,6 +97,17 @@ def choose_drafts(logits: Tensor, requests: Sequence[Request], drafts: Sequence[
     return [chosen.token for chosen in choose(logits, choices)]
 
 
+def _alike(lengths: Sequence[int], limits: Sequence[int]) -> list[int]:
+    """One length for all that draft, near what each should have: sequences with as many tokens share a window."""
+    drafting = [length for length in lengths if length]
+    if not drafting:
+        return list(lengths)
+    common = round(sum(drafting) / len(drafting))
+    return [
+        common if 2 * length >= common and limit >= common else 0 for length, limit in zip(lengths, limits, strict=True)
+    ]
+
+
 class Speculation:
     """Drafts for every stream that decodes, as many as pay."""
 
@@ -106,6 +117,11 @@ class Speculation:
         self._clock = clock
         self._accepted: dict[int, Acceptance] = {}
         self._drafting_seconds = 0.0
+
+    @property
+    def remembered(self) -> frozenset[int]:
+        """Ids of the requests of which something is known."""
+        return frozenset(self._accepted)
 
     def follow(
         self,
@@ -121,7 +137,7 @@ class Speculation:
         most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
         limits = self._drafter.limits(streams, most)
         known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
-        lengths = self._lengths.decide(known, limits) if streams else ()
+        lengths = _alike(self._lengths.decide(known, limits), limits) if streams else []
         drafts = self._drafter.draft(pieces, lengths)
         for request, draft in zip(streams, drafts, strict=True):
             request.drafts = draft
