@@ -40,12 +40,15 @@ def _cut(scaled: Tensor, params: Sequence[SamplingParams], width: int) -> tuple[
     vocabulary = scaled.shape[-1]
     ids, ordered = _ordered(scaled, width)
     share = scaled.softmax(-1).gather(-1, ids)
-    before = share.cumsum(-1) - share
+    through = _running_sum(share)
+    before = through - share
     limit = _limit(scaled, params)
-    total = _total(before + share, limit, vocabulary)
-    kept = (torch.arange(width, device=scaled.device) < limit) & (before < _column(params, "top_p", scaled) * total)
-    # The first token stays even where its share is all and rounding says otherwise.
+    total = _total(through, limit, vocabulary)
+    top_p = _column(params, "top_p", scaled)
+    kept = (torch.arange(width, device=scaled.device) < limit) & ((before < top_p * total) | (top_p == 1))
+    # The first token stays whatever rounding says, and none stays after one that goes.
     kept[:, 0] = True
+    kept = kept.long().cumprod(-1).bool()
     if width == vocabulary:
         is_whole = [True] * len(params)
     else:
@@ -64,6 +67,18 @@ def _ordered(scaled: Tensor, width: int) -> tuple[Tensor, Tensor]:
     ids = scaled.topk(width, sorted=False).indices.sort().values
     ordered, order = scaled.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
     return ids.gather(-1, order), ordered
+
+
+def _running_sum(share: Tensor) -> Tensor:
+    """(r, w): sums along each row, added in an order that a number's place alone decides (Hillis and Steele, 1986).
+
+    A library's order depends on the device, the width and the number of rows.
+    """
+    step = 1
+    while step < share.shape[-1]:
+        share = torch.cat((share[:, :step], share[:, step:] + share[:, :-step]), dim=-1)
+        step *= 2
+    return share
 
 
 def _limit(scaled: Tensor, params: Sequence[SamplingParams]) -> Tensor:

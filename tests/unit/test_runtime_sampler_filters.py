@@ -57,7 +57,7 @@ def filtered(logits: Tensor, params: SamplingParams) -> set[int]:
     order = order[: params.top_k or len(order)]
     whole, before, kept = sum(shares[token] for token in order), 0.0, set[int]()
     for token in order:
-        if kept and before >= params.top_p * whole:
+        if kept and params.top_p < 1 and before >= params.top_p * whole:
             break
         kept.add(token)
         before += shares[token]
@@ -86,3 +86,11 @@ def test_of_a_large_vocabulary_exactly_what_the_filters_speak_of_is_left(
     assert rows == [0]
     assert set(ids[left.isfinite()].tolist()) == filtered(logits[0], params)
     assert left[0, 0] == 0
+
+
+def test_a_token_beyond_the_precision_of_sums_is_left_without_top_p() -> None:
+    scaled = torch.tensor([[0.0, -1.0, -60.0, -70.0]]).double()
+
+    ((_, ids, left),) = likeliest(scaled, [SamplingParams(temperature=1.0, top_k=3)])
+
+    assert ids[left.isfinite()].tolist() == [0, 1, 2]
