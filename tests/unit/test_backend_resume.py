@@ -124,6 +124,15 @@ def test_a_long_answer_cut_within_a_character_is_whole(text: str, data: st.DataO
     assert first.take().text + second.take().text == text
 
 
+def test_a_stop_word_that_came_too_early_to_end_the_answer_does_not_end_it_later() -> None:
+    request = GenerationRequest(PROMPT, SamplingParams(min_tokens=4), stop_words=("ab",), resumed=(*b"abxyz",))
+
+    answer = Answer(request, len(IDS), decode)
+    answer.extend(b"ab!")
+
+    assert (answer.finish_reason, answer.take().completion_tokens) == ("stop", 7)
+
+
 def test_an_answer_that_was_complete_does_not_go_on() -> None:
     request = GenerationRequest(PROMPT, SamplingParams(), stop_words=("ab",), resumed=(*b"xab",))
 

@@ -31,6 +31,7 @@ THOUGHT = 9
         pytest.param([1, 2, 1], [THOUGHT] * 9, True, id="an-earlier-turn-thought-too"),
         pytest.param([1, THOUGHT, THOUGHT], [THOUGHT] * 2 + [3], True, id="thoughts-of-the-prompt-do-not-count"),
         pytest.param([1, THOUGHT, THOUGHT], [THOUGHT, 3], False, id="thoughts-of-the-prompt-do-not-count-still"),
+        pytest.param([1] + [THOUGHT] * 5, [THOUGHT] * 4, False, id="thoughts-of-the-prompt-do-not-count-for-the-grace"),
         pytest.param([0], [THOUGHT] * 5 + [1, THOUGHT, 3], False, id="counted-from-where-thinking-begins"),
         pytest.param([0], [THOUGHT] * 5 + [1, THOUGHT, THOUGHT, 3], True, id="begun-in-the-output"),
     ],
