@@ -19,6 +19,7 @@ from nemotron_api.hybrid_config import ATTENTION, MLP, MOE, HybridConfig
 from nemotron_kernels.rms_norm import rms_norm
 from nemotron_runtime import attention, experts
 from nemotron_runtime.arithmetic import FAST, Arithmetic
+from nemotron_runtime.attention import Attention
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.model import Block, Mixer
@@ -41,8 +42,8 @@ class Mtp:
     hidden_norm: Tensor
     projection: Linear
     blocks: tuple[Block, ...]
-    remembering: int
-    """How many of the blocks it takes to write all keys and values."""
+    last_attention: int
+    """Which of the blocks is the last to keep keys and values; -1 where none does."""
     final_norm: Tensor
     head: Linear
 
@@ -58,7 +59,12 @@ class Mtp:
 
     def remember(self, hidden: Tensor, following: Tensor, batch: Batch, memory: Memory) -> None:
         """Write keys and values alone, which is cheap, for rows after which nothing is to be drafted now."""
-        self._run(hidden, following, self.blocks[: self.remembering], batch, memory)
+        if self.last_attention < 0:
+            return
+        h = self._run(hidden, following, self.blocks[: self.last_attention], batch, memory)
+        last = self.blocks[self.last_attention]
+        if isinstance(last.mixer, Attention):
+            last.mixer.remember(rms_norm(h, last.norm, self.norm_eps), batch, memory)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(t, d) of what the module returned → FP32 (t, vocabulary)."""
@@ -112,7 +118,7 @@ def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arith
         hidden_norm=own.tensor("hnorm.weight"),
         projection=own.linear("eh_proj"),
         blocks=tuple(_block(config, arithmetic, index, own.under(str(index))) for index in range(len(pattern))),
-        remembering=pattern.rfind(ATTENTION) + 1,
+        last_attention=pattern.rfind(ATTENTION),
         final_norm=own.tensor("final_norm.weight"),
         head=weights.linear("lm_head"),
     )

@@ -16,6 +16,9 @@ from nemotron_runtime.tails import WINDOW
 
 MOST_DRAFTS = WINDOW - 1
 
+PATIENCE = 16
+"""Steps without a draft after which only every 16th asks whether one would pay."""
+
 Draft = tuple[int, ...]
 
 
@@ -117,6 +120,8 @@ class Speculation:
         self._clock = clock
         self._accepted: dict[int, Acceptance] = {}
         self._drafting_seconds = 0.0
+        self._refused = 0
+        """Steps since drafts were last made."""
 
     @property
     def remembered(self) -> frozenset[int]:
@@ -137,12 +142,22 @@ class Speculation:
         most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
         limits = self._drafter.limits(streams, most)
         known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
-        lengths = _alike(self._lengths.decide(known, limits), limits) if streams else []
+        lengths = self._decide(known, limits)
         drafts = self._drafter.draft(pieces, lengths)
         for request, draft in zip(streams, drafts, strict=True):
             request.drafts = draft
         self._forget(running)
         self._drafting_seconds = self._clock() - began
+
+    def _decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> list[int]:
+        """Lengths alike; where nothing paid for a while, that is asked now and then only, as asking costs time, too."""
+        self._refused += 1
+        if (self._refused > PATIENCE and self._refused % PATIENCE) or not known:
+            return [0] * len(known)
+        lengths = _alike(self._lengths.decide(known, limits), limits)
+        if any(lengths):
+            self._refused = 0
+        return lengths
 
     def _learn(self, pieces: Sequence[Slice], chosen: Mapping[Request, Sequence[int]], seconds: float) -> None:
         decodes = [piece for piece in pieces if piece.is_decode and piece.request in chosen]

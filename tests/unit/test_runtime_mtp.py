@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import mtp
 from nemotron_runtime.arithmetic import EXACT
+from nemotron_runtime.experts import Experts
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.drafting import Drafter, a_drafting_checkpoint, an_engine, engine_tensors
 from tests.builders.mtp_oracle import MtpOracle
@@ -141,9 +142,20 @@ def test_remembering_alone_leaves_the_same_keys_and_values(case: Case) -> None:
 
 
 def test_the_usual_module_remembers_without_its_experts(usual: Case) -> None:
-    module = Drafter(usual.engine).module
+    # given a module whose experts would be noticed
+    drafter = Drafter(usual.engine)
+    _, experts = drafter.module.blocks
+    assert isinstance(experts.mixer, Experts)
+    experts.mixer.up.fill_(torch.nan)
+    hidden, following = usual.oracle.hidden(TOKENS[:-1]).float(), torch.tensor(TOKENS[1:])
 
-    assert (len(module.blocks), module.remembering) == (2, 1)
+    with torch.inference_mode():
+        drafter.module.remember(hidden, following, drafter.batch((0, 0, 39)), drafter.memory)
+        attended = drafter.module(hidden, following, drafter.batch((0, 0, 39)), drafter.memory)
+
+    assert drafter.memory.keys.any()
+    assert drafter.memory.keys.isfinite().all()
+    assert not attended.isfinite().all()
 
 
 def test_the_models_own_keys_and_values_are_not_touched(case: Case) -> None:
