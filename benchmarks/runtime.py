@@ -172,13 +172,13 @@ def run_case(case: Case, repeats: int) -> Outcome:
     measured, failed = {OURS.name: run_engine(OURS, job)}, {}
     for peer in PEERS:
         try:
-            measured[peer.name] = _run_peer(peer, job)
+            measured[peer.name] = run_peer(peer, job)
         except EngineFailed as failure:
             failed[peer.name] = str(failure)
     return Outcome(case, config, rates, measured, failed)
 
 
-def _run_peer(peer: Engine, job: Job) -> Measured:
+def run_peer(peer: Engine, job: Job) -> Measured:
     if not peer.is_there:
         raise EngineFailed(peer.missing)
     return run_engine(peer, job)
