@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.results_file import Row, write
+from benchmarks.table import show
 from tests.builders.paced_engine import Pace
 from tests.integration.load import Answer, Client, a_request, cpu_seconds, resident_bytes
 from tests.integration.serving import Serving, a_paced_engine, launch
@@ -130,4 +131,6 @@ def measure() -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    print(write("serving", list(measure()), PACKAGES))
+    rows = list(measure())
+    print(show(rows))
+    print(write("serving", rows, PACKAGES))

@@ -39,7 +39,14 @@ def _spread(spread: tuple[float, float] | None) -> str:
 
 
 def _target(row: Row) -> str:
-    return "" if row.target is None else f"≥ {row.target:g}× {'✓' if row.met else '✗'}"
+    """What was aimed at: times a peer's figure, or a figure of our own that `met` says on which side of it we are."""
+    if row.target is None:
+        return ""
+    mark = "✓" if row.met else "✗"
+    if row.peer:
+        return f"≥ {row.target:g}× {mark}"
+    side = "≤" if row.met == (row.value <= row.target) else "≥"
+    return f"{side} {number(row.target)} {row.unit} {mark}"
 
 
 COLUMNS: Mapping[str, Column] = {

@@ -150,6 +150,19 @@ def test_a_missed_target_is_shown_as_missed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "met", "text"),
+    [
+        pytest.param(20.0, True, "≤ 30 µs ✓", id="below-and-met"),
+        pytest.param(40.0, False, "≤ 30 µs ✗", id="above-and-missed"),
+        pytest.param(40.0, True, "≥ 30 µs ✓", id="above-and-met"),
+        pytest.param(20.0, False, "≥ 30 µs ✗", id="below-and-missed"),
+    ],
+)
+def test_a_target_without_a_peer_is_a_figure_of_its_own(value: float, met: bool, text: str) -> None:
+    assert text in show([Row("case", "CPU/token", value, "µs", target=30.0, met=met)])
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (0, "0"),
