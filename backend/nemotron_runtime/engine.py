@@ -16,7 +16,7 @@ from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.executor import Executor, open_executor
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
-from nemotron_runtime.prefix_cache import PrefixCache
+from nemotron_runtime.prefix_cache import PrefixCache, worth_keeping
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Choice, Chosen, choose
 from nemotron_runtime.scheduler import Budget, Slice, Step
@@ -82,8 +82,9 @@ class HybridEngine:
             if (waiting := len(self._ledger.waiting)) >= self._max_waiting:
                 raise Overloaded(f"{waiting} requests wait already, at most {self._max_waiting} may: try again later")
             self._last_id += 1
-            tokens = [*prompt, *resumed]
-            request = Request(self._last_id, len(prompt), tokens, sampling, sink, terms, stops=[len(prompt)])
+            # The family's chat template ends every message with a token that ends the text, too.
+            stops = worth_keeping(prompt, self._runtime.eos_token_ids)
+            request = Request(self._last_id, len(prompt), [*prompt, *resumed], sampling, sink, terms, stops=stops)
             self._ledger.add(request)
             self._lock.notify()
         return request.id

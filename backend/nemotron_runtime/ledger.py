@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from nemotron_runtime.holdings import Holdings
 from nemotron_runtime.moves import Move, Park, Resume
-from nemotron_runtime.prefix_cache import Entry, Hit, PrefixCache, extend
+from nemotron_runtime.prefix_cache import WORTH_A_STATE, Entry, Hit, PrefixCache, extend
 from nemotron_runtime.request import Parked, Request
 from nemotron_runtime.scheduler import Budget, Candidate, Pools, Slice, Step, rank, schedule
 from nemotron_runtime.tails import BLOCK
@@ -12,9 +12,6 @@ from nemotron_runtime.types import EngineStats
 
 LOOKED_AT = 4
 """Waiting requests considered per step: more are hardly ever admitted at once."""
-
-WORTH_WAITING = 4 * BLOCK
-"""Tokens of a prompt that another request is just computing: as many are worth waiting for it."""
 
 
 class Ledger:
@@ -132,7 +129,7 @@ class Ledger:
         for other in self.running:
             if other.backlog:
                 common = sum(a == b for a, b in zip(other.chain[1:], request.chain[1:], strict=False)) * BLOCK
-                if common >= known + WORTH_WAITING and common >= other.computed:
+                if common >= known + WORTH_A_STATE and common >= other.computed:
                     if common < other.prompt_tokens:
                         _stop_at(other, common)
                     return hit, True

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from nemotron_runtime.tails import BLOCK, RING
 
+WORTH_A_STATE = 4 * BLOCK
+"""Tokens that a state of its own, or waiting for one that another request is about to keep, should save at least."""
+
 Chain = Sequence[int]
 """One hash for each whole block of tokens and all before it; the first stands for no tokens at all."""
 
@@ -52,6 +55,17 @@ def extend(chain: list[int], tokens: Sequence[int], salt: str) -> None:
         chain.append(hash(salt))
     for start in range((len(chain) - 1) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
         chain.append(hash((chain[-1], *tokens[start : start + BLOCK])))
+
+
+def worth_keeping(prompt: Sequence[int], message_ends: Collection[int]) -> list[int]:
+    """Where to keep a prompt's state when it is seen first, in falling order.
+
+    At its end, which is near the end of its last message; and at the end of its first one, which is the system's and
+    begins many conversations, if both that and what follows are worth a state. `message_ends` are token ids.
+    """
+    end = len(prompt)
+    first = next((place for place, token in enumerate(prompt, 1) if token in message_ends), end)
+    return [end, first] if WORTH_A_STATE <= first <= end - WORTH_A_STATE else [end]
 
 
 class PrefixCache:
