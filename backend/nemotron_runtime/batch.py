@@ -155,5 +155,9 @@ def _consecutive(slots: places.Numbers) -> slice | None:
 
 def _tables(pages: Sequence[Sequence[int]], tokens: int, page_tokens: int) -> Tensor:
     """(b, n) the first pages of each, as many as `tokens` fill; 0, nobody's, where a sequence has fewer."""
-    count = -(-tokens // page_tokens)
-    return torch.tensor([[*row[:count], *[0] * (count - len(row))] for row in pages])
+    tables = np.zeros((len(pages), -(-tokens // page_tokens)), dtype=np.int64)
+    for table, row in zip(tables, pages, strict=True):
+        # An array is copied as it is: a list of the pages of a long text takes longer than many a layer.
+        known = np.asarray(row)[: len(table)]
+        table[: len(known)] = known
+    return torch.from_numpy(tables)

@@ -1,9 +1,42 @@
 """Describe one token to be chosen, and the token chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import overload
 
 from nemotron_runtime.types import SamplingParams, TokenLogprobs
+
+
+class Followed(Sequence[int]):
+    """Tokens and a few drafts after them, without a copy: a text may be long, and a step has a row for each draft."""
+
+    def __init__(self, tokens: Sequence[int], drafts: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._drafts = drafts
+
+    def __len__(self) -> int:
+        return len(self._tokens) + len(self._drafts)
+
+    def __iter__(self) -> Iterator[int]:
+        return chain(self._tokens, self._drafts)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, place: int | slice) -> int | Sequence[int]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            if step != 1:
+                return [*self._tokens, *self._drafts][place]
+            have = len(self._tokens)
+            return [*self._tokens[start:stop], *self._drafts[max(0, start - have) : max(0, stop - have)]]
+        before = range(len(self))[place]
+        have = len(self._tokens)
+        return self._tokens[before] if before < have else self._drafts[before - have]
 
 
 @dataclass(frozen=True, slots=True)

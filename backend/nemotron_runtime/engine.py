@@ -168,9 +168,10 @@ class HybridEngine:
             for request, reason in reasons.items():
                 if reason:
                     self._ledger.finish(request)
-        self._executor.move(moves)
+        # Those who are done are in no books any more: they hear of it before anything else can go wrong.
         for request, reason in reasons.items():
             self._hand_out(request, found[request], reason)
+        self._executor.move(moves)
         broken = [request for request in found if request not in chosen]
         self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
         return chosen
@@ -191,10 +192,17 @@ class HybridEngine:
         return {piece.request: _accepted(piece, [next(rows) for _ in range(1 + len(piece.drafts))]) for piece in pieces}
 
     def _hand_out(self, request: Request, chosen: Sequence[Chosen], reason: FinishReason | None) -> None:
-        """Tell a request's sink its new tokens; the last one has the reason, if there is one."""
+        """Tell a request's sink its new tokens; the last one has the reason, if there is one.
+
+        A sink that fails gets no more of them, and its end in a while; at once where its request is done.
+        """
         for each in chosen:
             is_last = each is chosen[-1]
-            self._tell(request, TokenEvent(request.id, each.token, reason if is_last else None, logprobs=each.logprobs))
+            event = TokenEvent(request.id, each.token, reason if is_last else None, logprobs=each.logprobs)
+            if not self._tell(request, event):
+                if reason and not is_last:
+                    self._tell(request, TokenEvent(request.id, None, "aborted"))
+                return
 
     def _end(self, requests: Sequence[Request], reason: FinishReason, error: str | None = None) -> None:
         """End requests without a token."""
@@ -203,14 +211,16 @@ class HybridEngine:
         for request in requests:
             self._tell(request, TokenEvent(request.id, None, reason, error))
 
-    def _tell(self, request: Request, event: TokenEvent) -> None:
-        """Call the sink; one that raises loses its request, not the engine."""
+    def _tell(self, request: Request, event: TokenEvent) -> bool:
+        """Call the sink, and say whether it took the event; one that raises loses its request, not the engine."""
         try:
             request.sink(event)
         except Exception:
             log.exception("the sink of request %d failed; the request ends", request.id)
             with self._lock:
                 self._aborts.add(request.id)
+            return False
+        return True
 
 
 def _accepted(piece: Slice, rows: Sequence[tuple[Chosen, bool]]) -> list[Chosen]:

@@ -123,8 +123,8 @@ class TorchExecutor:
                 memory.clear_pages(pages)
             case CopySlot(source, target):
                 memory.copy_slot(source, target)
-            case CopyPage(source, target):
-                memory.copy_page(source, target)
+            case CopyPage(source, target, tokens):
+                memory.copy_page(source, target, tokens)
             case Park(request, slot, pages) if request.parked:
                 request.parked.content = memory.read(slot, pages)
             case Resume(request) if request.parked:

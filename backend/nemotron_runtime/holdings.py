@@ -1,5 +1,6 @@
 """Lend slots and pages to sequences, and to the prefixes that are kept for as long as nobody else needs the room."""
 
+from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -43,15 +44,15 @@ class Holdings:
         """A slot for a new sequence, with what the hit knows already."""
         slot = self._take_slot(spared)
         if hit is None:
-            return Lease(slot, []), [ClearSlot(slot)]
+            return Lease(slot, array("q")), [ClearSlot(slot)]
         entry, shared = hit.entry, hit.tokens // self._page_tokens
-        pages = list(entry.pages[:shared])
+        pages = array("q", entry.pages[:shared])
         self.pages.share(pages)
         self._recount(pages)
         moves: list[Move] = [CopySlot(entry.slot, slot)]
         if hit.tokens % self._page_tokens:
-            pages += self._take_pages(1, spared)
-            moves.append(CopyPage(entry.pages[shared], pages[-1]))
+            pages.extend(self._take_pages(1, spared))
+            moves.append(CopyPage(entry.pages[shared], pages[-1], hit.tokens % self._page_tokens))
         self.cache.touch(entry)
         return Lease(slot, pages, entry.anchor, entry.written), moves
 
@@ -61,7 +62,7 @@ class Holdings:
         if missing <= 0:
             return []
         pages = self._take_pages(missing, spared)
-        lease.pages += pages
+        lease.pages.extend(pages)
         return [ClearPages(pages)]
 
     def end(self, lease: Lease) -> None:

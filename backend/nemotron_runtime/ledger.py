@@ -1,17 +1,20 @@
 """Keep the books: who waits, who runs, what they hold, and how far they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from nemotron_runtime.holdings import Holdings
 from nemotron_runtime.moves import Move, Park, Resume
-from nemotron_runtime.prefix_cache import WORTH_A_STATE, Entry, Hit, PrefixCache, extend
+from nemotron_runtime.prefix_cache import WORTH_A_STATE, Entry, Hit, PrefixCache, common_tokens, extend
 from nemotron_runtime.request import Parked, Request
-from nemotron_runtime.scheduler import Budget, Candidate, Pools, Slice, Step, rank, schedule
+from nemotron_runtime.scheduler import Budget, Candidate, Pools, Slice, Step, line_up, schedule
 from nemotron_runtime.tails import BLOCK
 from nemotron_runtime.types import EngineStats
 
 LOOKED_AT = 4
 """Waiting requests considered per step: more are hardly ever admitted at once."""
+
+CLIENTS_REMEMBERED = 1024
+"""Clients that are away but not forgotten: one that comes back before so many others gets no more than its share."""
 
 
 class Ledger:
@@ -28,9 +31,10 @@ class Ledger:
 
     def add(self, request: Request) -> None:
         """Queue a request. A client that was away gets no credit for the time."""
-        present = [self._served[each.terms.client] for each in self.all()]
-        client = request.terms.client
-        self._served[client] = max(self._served.get(client, 0.0), min(present, default=0.0))
+        present = {each.terms.client for each in self.all()}
+        least = min((self._served[client] for client in present), default=0.0)
+        self._served[request.terms.client] = max(self._served.pop(request.terms.client, 0.0), least)
+        self._forget_clients(present | {request.terms.client})
         extend(request.chain, request.tokens, request.terms.salt)
         self.waiting.append(request)
 
@@ -71,6 +75,9 @@ class Ledger:
         request.tokens += tokens
         if request.stops[-1:] == [request.computed]:
             request.stops.pop()
+            if piece.is_last and not tokens:
+                # Its logits were no numbers, so its state hardly is one: whoever went on from it would break, too.
+                return []
             hashes = tuple(request.chain[: request.computed // BLOCK + 1])
             return self.holdings.keep(lease, request.tokens[: request.computed], hashes)
         return []
@@ -96,6 +103,13 @@ class Ledger:
     def all(self) -> tuple[Request, ...]:
         return (*self.running, *self.waiting)
 
+    def _forget_clients(self, present: Collection[str]) -> None:
+        """Of the clients that are away, remember those that came last."""
+        if len(self._served) > 2 * CLIENTS_REMEMBERED:
+            away = [client for client in self._served if client not in present]
+            for client in away[:-CLIENTS_REMEMBERED]:
+                del self._served[client]
+
     def _schedule(self, hits: dict[Request, Hit | None]) -> Step:
         spared = {hit.entry for hit in hits.values() if hit}
         pages, wanted = self.holdings.free_pages(spared)
@@ -109,9 +123,8 @@ class Ledger:
 
     def _candidates(self) -> dict[Request, Hit | None]:
         """Who may be admitted next, in order, with what is kept for them."""
-        order = sorted(self.waiting, key=lambda request: rank(request, self._served[request.terms.client]))
         found: dict[Request, Hit | None] = {}
-        for request in order:
+        for request in line_up(self.waiting, self._served):
             if len(found) == LOOKED_AT:
                 break
             hit, worth_waiting = self._look_up(request)
@@ -123,12 +136,13 @@ class Ledger:
         """What is kept for a request, and whether another one is about to keep much more."""
         if request.parked is not None:
             return None, False
-        found = self.holdings.cache.find(request.tokens, request.chain)
-        hit = self._usable(found.hit)
+        # What a draft module knows of a token goes by the one after it, which may be another one here.
+        found = self.holdings.cache.find(request.tokens, request.chain, short=int(self._budget.ahead > 0))
+        hit = found.hit
         known = hit.tokens if hit else 0
         for other in self.running:
             if other.backlog:
-                common = sum(a == b for a, b in zip(other.chain[1:], request.chain[1:], strict=False)) * BLOCK
+                common = common_tokens(other.tokens, request.tokens, (other.chain, request.chain))
                 if common >= known + WORTH_A_STATE and common >= other.computed:
                     if common < other.prompt_tokens:
                         _stop_at(other, common)
@@ -136,13 +150,6 @@ class Ledger:
         if found.junction:
             _stop_at(request, found.junction)
         return hit, False
-
-    def _usable(self, hit: Hit | None) -> Hit | None:
-        """The hit, one token shorter for a draft module: what that knows of a token goes by the one after it."""
-        if hit is None or not self._budget.ahead:
-            return hit
-        shorter = hit.tokens - 1
-        return Hit(hit.entry, shorter) if shorter and shorter >= hit.entry.anchor else None
 
     def _candidate(self, request: Request, hit: Hit | None) -> Candidate:
         if request.parked is not None:

@@ -71,9 +71,11 @@ class Memory:
         for stack in self.stacks:
             stack[:, target] = stack[:, source]
 
-    def copy_page(self, source: int, target: int) -> None:
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
+    def copy_page(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of a page, and zero the rest of the target, as `clear_pages` does."""
+        for pages in (self.keys, self.values):
+            pages[:, target, :tokens] = pages[:, source, :tokens]
+            pages[:, target, tokens:] = 0
 
     def read(self, slot: int, pages: Sequence[int]) -> tuple[Tensor, ...]:
         """A copy of all that a slot and pages hold."""

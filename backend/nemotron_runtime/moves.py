@@ -26,8 +26,11 @@ class CopySlot:
 
 @dataclass(frozen=True, slots=True)
 class CopyPage:
+    """Copy the first `tokens` of a page; nothing of whoever wrote the rest of it is taken along."""
+
     source: int
     target: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)

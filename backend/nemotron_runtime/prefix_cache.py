@@ -6,17 +6,25 @@ more prefix it serves (see `tails`). Which entry goes first when room is short: 
 with the tokens saved per byte held, so that the clock moves on with what is thrown away.
 """
 
+from array import array
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from nemotron_runtime.tails import BLOCK, RING
 
 WORTH_A_STATE = 4 * BLOCK
 """Tokens that a state of its own, or waiting for one that another request is about to keep, should save at least."""
 
-Chain = Sequence[int]
-"""One hash for each whole block of tokens and all before it; the first stands for no tokens at all."""
+Chain = Sequence[bytes]
+"""One digest for each whole block of tokens and all before it; the first stands for no tokens at all.
+
+Nobody finds two texts of one digest, so that equal digests are equal tokens, however long, without a look at them.
+"""
+
+DIGEST_BYTES = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -49,12 +57,31 @@ class Found:
     """Where it parts from prompts seen before, in whole blocks, if no state is kept there yet; else 0."""
 
 
-def extend(chain: list[int], tokens: Sequence[int], salt: str) -> None:
-    """Add the hashes of the blocks of `tokens` that the chain does not reach yet; another salt gives others."""
+def extend(chain: list[bytes], tokens: Sequence[int], salt: str) -> None:
+    """Add the digests of the blocks of `tokens` that the chain does not reach yet; another salt gives others."""
     if not chain:
-        chain.append(hash(salt))
+        chain.append(_digest(salt.encode("utf-8", "surrogatepass")))
     for start in range((len(chain) - 1) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
-        chain.append(hash((chain[-1], *tokens[start : start + BLOCK])))
+        chain.append(_digest(chain[-1] + array("I", tokens[start : start + BLOCK]).tobytes()))
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def common_tokens(one: Sequence[int], other: Sequence[int], chains: tuple[Chain, Chain]) -> int:
+    """How many first tokens two sequences share; none if their salts differ."""
+    if chains[0][0] != chains[1][0]:
+        return 0
+    known = common_blocks(*chains) * BLOCK
+    most = min(len(one), len(other))
+    return next((place for place in range(known, most) if one[place] != other[place]), most)
+
+
+def common_blocks(one: Chain, other: Chain) -> int:
+    """How many first blocks two sequences share: they are equal up to somewhere, and nowhere after."""
+    shorter = range(1, min(len(one), len(other)))
+    return bisect_left(shorter, True, key=lambda depth: one[depth] != other[depth])
 
 
 def worth_keeping(prompt: Sequence[int], message_ends: Collection[int]) -> list[int]:
@@ -69,14 +96,14 @@ def worth_keeping(prompt: Sequence[int], message_ends: Collection[int]) -> list[
 
 
 class PrefixCache:
-    """The entries, found by the hash of the blocks before their anchors. It decides; whoever calls moves the memory."""
+    """The entries, by the digest of the blocks before their anchors. It decides; whoever calls moves the memory."""
 
     def __init__(self, slot_bytes: int, page_bytes: int) -> None:
         self._slot_bytes = slot_bytes
         self._page_bytes = page_bytes
         self._count = 0
-        self._entries: dict[int, list[Entry]] = defaultdict(list)
-        self._blocks: Counter[int] = Counter()
+        self._entries: dict[bytes, list[Entry]] = defaultdict(list)
+        self._blocks: Counter[bytes] = Counter()
         self._clock = 0.0
 
     def __len__(self) -> int:
@@ -85,18 +112,28 @@ class PrefixCache:
     def __iter__(self) -> Iterator[Entry]:
         return (entry for entries in self._entries.values() for entry in entries)
 
-    def find(self, tokens: Sequence[int], chain: Chain) -> Found:
-        """What helps to compute `tokens`, of which at least the last one is computed in any case."""
+    def find(self, tokens: Sequence[int], chain: Chain, *, short: int = 0) -> Found:
+        """What helps to compute `tokens`, of which at least the last one is computed in any case.
+
+        `short`: how many tokens before a cut must be computed again by whoever goes on from it.
+        """
         best: Hit | None = None
-        for depth in range(len(chain) - 1, -1, -1):
+        known = self._known(chain)
+        for depth in range(known, -1, -1):
             for entry in self._entries.get(chain[depth], ()):
-                cut = _common(entry.tokens, tokens, entry.anchor)
-                if cut and (best is None or cut > best.tokens):
+                cut = _common(entry.tokens, tokens, entry.anchor) - short
+                if cut >= max(1, entry.anchor) and (best is None or cut > best.tokens):
                     best = Hit(entry, cut)
-            if best and best.tokens >= depth * BLOCK + RING:
+            if best and best.tokens + short >= depth * BLOCK + RING:
                 break
-        known = next((depth for depth in range(len(chain) - 1, 0, -1) if chain[depth] in self._blocks), 0) * BLOCK
-        return Found(best, known if known > (best.tokens if best else 0) and known < len(tokens) else 0)
+        junction = known * BLOCK
+        return Found(
+            best, junction if junction > (best.tokens + short if best else 0) and junction < len(tokens) else 0
+        )
+
+    def _known(self, chain: Chain) -> int:
+        """How many blocks some entry has, too: what has a block has all before it."""
+        return bisect_left(range(1, len(chain)), True, key=lambda depth: chain[depth] not in self._blocks)
 
     def add(self, entry: Entry) -> None:
         self._count += 1
@@ -136,11 +173,6 @@ class PrefixCache:
 
 
 def _common(kept: Sequence[int], tokens: Sequence[int], anchor: int) -> int:
-    """How many first tokens agree, all but the last at most; 0 unless they reach the anchor."""
+    """How many first tokens agree, all but the last at most, given that those before the anchor do."""
     most = min(len(kept), len(tokens) - 1)
-    if most < anchor or tuple(tokens[:anchor]) != tuple(kept[:anchor]):
-        return 0
-    cut = anchor
-    while cut < most and kept[cut] == tokens[cut]:
-        cut += 1
-    return cut
+    return next((place for place in range(anchor, most) if kept[place] != tokens[place]), most)

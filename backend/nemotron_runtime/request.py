@@ -1,5 +1,6 @@
 """One prompt on its way to becoming text."""
 
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ class Lease:
     """What a running request holds: one state slot, and pages for the tokens it has so far."""
 
     slot: int
-    pages: list[int]
+    pages: MutableSequence[int]
     anchor: int = 0
     """The tokens that the slot's state holds; those after them are in its ring."""
     written: int = 0
@@ -44,8 +45,8 @@ class Request:
     """Guesses at the tokens after the newest one, to be computed with it."""
     stops: list[int] = field(default_factory=list)
     """Where a state will be kept, in falling order: no slice goes beyond the next of them."""
-    chain: list[int] = field(default_factory=list)
-    """The hashes of its blocks of tokens, as far as anybody asked."""
+    chain: list[bytes] = field(default_factory=list)
+    """The digests of its blocks of tokens, as far as anybody asked."""
     parked: Parked | None = None
 
     @property

@@ -1,8 +1,10 @@
 """Decide what the next step computes: every decode, then prompt chunks beside them, within slots and pages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
+from nemotron_runtime.choice import Followed
 from nemotron_runtime.request import Lease, Request
 from nemotron_runtime.tails import WINDOW, next_anchor
 
@@ -82,7 +84,7 @@ class Slice:
 
     def tokens_before(self, draft: int) -> Sequence[int]:
         """What stands before the token that is chosen after the first `draft` drafts."""
-        return [*self.request.tokens, *self.drafts[:draft]] if draft else self.request.tokens
+        return Followed(self.request.tokens, self.drafts[:draft]) if draft else self.request.tokens
 
     @property
     def lease(self) -> Lease:
@@ -107,6 +109,28 @@ def rank(request: Request, served: float) -> tuple[float, ...]:
     """The order in which requests are served: priority, then who had least so far, then the deadline, then arrival."""
     deadline = request.terms.deadline
     return (-request.terms.priority, served, float("inf") if deadline is None else deadline, request.id)
+
+
+def line_up(waiting: Iterable[Request], served: Mapping[str, float]) -> Iterator[Request]:
+    """Requests in the order of service. `served`: the tokens that each client had so far.
+
+    To a client's next request, those of its that stand before it count as served, in full.
+    """
+    lines: dict[str, list[Request]] = {}
+    for request in sorted(waiting, key=lambda request: rank(request, 0.0), reverse=True):
+        lines.setdefault(request.terms.client, []).append(request)
+    due = {client: served[client] for client in lines}
+    heads = [(rank(line[-1], due[client]), client) for client, line in lines.items()]
+    heapify(heads)
+    while heads:
+        _, client = heads[0]
+        request = lines[client].pop()
+        yield request
+        due[client] += request.pending + request.sampling.max_tokens - request.generated
+        if lines[client]:
+            heapreplace(heads, (rank(lines[client][-1], due[client]), client))
+        else:
+            heappop(heads)
 
 
 def schedule(waiting: Iterable[Candidate], running: Sequence[Request], pools: Pools, budget: Budget) -> Step:

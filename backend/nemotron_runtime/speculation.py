@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nemotron_runtime.choice import Followed
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.drafts import NgramIndex
 from nemotron_runtime.executor import Executor
@@ -94,7 +95,7 @@ class Module:
 def choose_drafts(logits: Tensor, requests: Sequence[Request], drafts: Sequence[Sequence[int]]) -> list[int]:
     """As the model itself would choose from these logits, with the same noise."""
     choices = [
-        Choice(request.sampling, [*request.tokens, *draft], request.prompt_tokens)
+        Choice(request.sampling, Followed(request.tokens, draft), request.prompt_tokens)
         for request, draft in zip(requests, drafts, strict=True)
     ]
     return [chosen.token for chosen in choose(logits, choices)]

@@ -37,8 +37,8 @@ class Contents:
                 self.pages.update({page: {} for page in pages})
             case CopySlot(source, target):
                 self.slots[target] = self.slots[source]
-            case CopyPage(source, target):
-                self.pages[target] = dict(self.pages[source])
+            case CopyPage(source, target, tokens):
+                self.pages[target] = {place: self.pages[source][place] for place in range(tokens)}
             case Park(request, slot, pages) if request.parked:
                 request.parked.content = self.slots[slot], [dict(self.pages[page]) for page in pages]
             case Resume(request) if request.parked:
