@@ -190,7 +190,8 @@ class Ledger:
         return EngineStats(
             waiting=len(self.waiting),
             running=len(self.running),
-            state_slots_total=holdings.slots.total,
+            # Those for kept prefixes are not for requests: a full engine is one whose running requests are as many as may.
+            state_slots_total=self._budget.running,
             state_slots_used=len(self.running),
             kv_pages_total=holdings.pages.total,
             kv_pages_used=holdings.pages.used - holdings.kept_pages,

@@ -111,6 +111,7 @@ class EngineStats:
     waiting: int
     running: int
     state_slots_total: int
+    """For running requests; kept prefixes have more."""
     state_slots_used: int
     kv_pages_total: int
     kv_pages_used: int

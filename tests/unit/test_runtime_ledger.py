@@ -189,3 +189,15 @@ def test_a_shared_unit_is_free_when_its_last_holder_gave_it_back() -> None:
         pool.give_back(taken)
     with pytest.raises(ValueError, match="unit 0 is free"):
         pool.share(taken)
+
+
+def test_an_engine_is_full_when_as_many_run_as_may() -> None:
+    # given slots beside those of running requests, which only kept prefixes may have
+    ledger = Ledger(SLOTS, PAGES, BUDGET, PrefixCache(1000, 100))
+    for number in range(5):
+        ledger.add(Request(number, 1, [number], SamplingParams(max_tokens=4), lambda event: None))
+
+    ledger.next_step()
+
+    stats = ledger.stats(0.0)
+    assert (stats.state_slots_used, stats.state_slots_total, stats.waiting) == (BUDGET.running, BUDGET.running, 2)
