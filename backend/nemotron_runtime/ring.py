@@ -8,6 +8,7 @@ from torch import Tensor
 from nemotron_kernels.ssd import ssd_advance
 from nemotron_runtime.batch import Span, Window
 from nemotron_runtime.places import Commit, Places
+from nemotron_runtime.tails import RING
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ class Ring:
         if moved:
             self.states[span.slot] = state[0]
             self.before[span.slot] = tokens.sums[0, :, moved - 1]
+            # What is cut back to the anchor begins with a window, which looks for this behind it.
+            self.sums[span.slot, :, (span.next_anchor - 1) % RING] = tokens.sums[0, :, moved - 1]
         self.taps.flatten(0, 1).index_copy_(0, span.last_taps, inputs[-len(span.last_taps) :])
         self.keys[span.slot] = torch.inf
         self.write(span.kept, tokens.since(moved))

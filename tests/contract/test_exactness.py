@@ -109,6 +109,22 @@ def test_other_pieces_of_a_prompt_change_no_bit(tmp_path: Path) -> None:
         assert answers == expected
 
 
+@pytest.mark.parametrize("shared", [16, 17, 32, 33])
+def test_a_hit_at_the_anchor_itself_changes_no_bit(shared: int, tmp_path: Path) -> None:
+    # given a prompt whose state can be cut back to where it is stored, and one that goes on from there in a window
+    dice = random.Random(shared)
+    stem = tuple(dice.randrange(VOCABULARY) for _ in range(shared + 17))
+    directory, asks = packed(tmp_path, {}, "FP32"), [Ask(stem, 2), Ask((*stem[:shared], 1 - stem[shared] % 2, 5), 4)]
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(directory, asks, logits)
+
+    answers, recorder, engine = serve(directory, asks, Room(max_batch=1), logits, exact=True)
+
+    assert engine.stats().prefix_hit_tokens == shared
+    assert recorder.differing == []
+    assert answers == expected
+
+
 def test_fast_mode_may_differ_in_bits_which_shows_that_this_test_sees_them(tmp_path: Path) -> None:
     directory, asks = packed(tmp_path, {}, "FP32"), a_crowd(seed=1)
     logits: dict[Prefix, Tensor] = {}
