@@ -48,12 +48,12 @@ def _window(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
 def _window_in_blocks(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
     """The blocks since the anchor, whatever of them is new; tokens after the ones asked for change nothing."""
     slots, b = window.slots, len(window.positions)
-    place = (window.anchors[:, None] + torch.arange(RING)) % RING
-    rows = torch.arange(b)[:, None]
+    place = (window.anchors[:, None] + torch.arange(RING, device=C.device)) % RING
+    rows = torch.arange(b, device=C.device)[:, None]
     x, B = (part[slots].transpose(1, 2)[rows, place].transpose(1, 2) for part in (ring.xs, ring.Bs))
     logs = [part[slots].transpose(1, 2)[rows, place].transpose(1, 2) for part in (ring.sums, ring.keys)]
     asked = window.positions - window.anchors[:, None]
-    padded = torch.zeros(b, RING, C.shape[1], C.shape[3], dtype=C.dtype)
+    padded = C.new_zeros(b, RING, C.shape[1], C.shape[3])
     padded[rows, asked] = C.transpose(1, 2)
     y, _ = ssd_scan(ring.states[slots], ring.before[slots], x, B, padded.transpose(1, 2), *logs, chunk=BLOCK)
     return y.transpose(1, 2)[rows, asked].transpose(1, 2)
@@ -103,8 +103,8 @@ def _attend_span(queries: Tensor, keys: Tensor, values: Tensor, span: Span) -> T
 
 
 def _attend_span_in_splits(queries: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
-    tables = span.table.expand(len(queries), -1)
-    return attend_in_splits(queries, keys, values, tables, torch.arange(span.start, span.stop))
+    tables, positions = span.table.expand(len(queries), -1), torch.arange(span.start, span.stop, device=queries.device)
+    return attend_in_splits(queries, keys, values, tables, positions)
 
 
 FAST = Arithmetic(F.linear, _window, _scan, _attend_window, _attend_span, F.silu, F.softplus, torch.sigmoid)

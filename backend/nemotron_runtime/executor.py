@@ -14,12 +14,14 @@ from nemotron_runtime import batch, model, mtp
 from nemotron_runtime.arithmetic import EXACT, FAST
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
+from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.tensorfile import read_tensors
+from nemotron_runtime.transfer import transferred
 
 ChooseDrafts = Callable[[Tensor, Sequence[Request], Sequence[Sequence[int]]], Sequence[int]]
 """FP32 logits (r, vocabulary), r requests, and what was drafted for each so far → r tokens."""
@@ -81,38 +83,36 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def run(self, slices: Sequence[Slice]) -> Tensor:
-        network, rows = self._network, batch.build(slices, self._config, self.memory.page_tokens)
+        network, rows = self._network, self._batch(slices)
         h = network(rows, self.memory)
         if self._module is None:
-            return network.logits(network.norm(h.index_select(0, rows.yields)))
+            return _computed(network.logits(network.norm(h.index_select(0, rows.yields))))
         normed = network.norm(h)
         self._last = rows, normed
-        return network.logits(normed.index_select(0, rows.yields))
+        return _computed(network.logits(normed.index_select(0, rows.yields)))
 
     @torch.inference_mode()
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
         if self._module is None or self._last is None:
             raise ValueError("nothing was computed that a module could go on from")
         (rows, normed), self._last = self._last, None
-        following = torch.tensor([token for piece in slices for token in _following(piece)])
+        following, ends = transferred((_followers(slices), _ends(slices)), self.memory.device)
         if not any(lengths):
             self._module.remember(normed, following, rows, self.memory)
             return [()] * len(slices)
-        ends = [
-            row + piece.request.computed - 1 - piece.start
-            for row, piece in zip(_first_rows(slices), slices, strict=True)
-        ]
-        hidden = self._module(normed, following, rows, self.memory).index_select(0, torch.tensor(ends))
+        hidden = self._module(normed, following, rows, self.memory).index_select(0, ends)
         requests = [piece.request for piece in slices]
 
         def further(places: Sequence[int], on: int) -> Batch:
-            ahead = [_ahead(requests[place], on) for place in places]
-            return batch.build(ahead, self._config, self.memory.page_tokens)
+            return self._batch([_ahead(requests[place], on) for place in places])
 
         def chosen(logits: Tensor, places: Sequence[int], drafts: Sequence[Sequence[int]]) -> Sequence[int]:
             return choose(logits, [requests[place] for place in places], drafts)
 
         return mtp.draft(self._module, hidden, lengths, self.memory, further, chosen)
+
+    def _batch(self, slices: Sequence[Slice]) -> Batch:
+        return transferred(batch.build(slices, self._config, self.memory.page_tokens), self.memory.device)
 
     def _move(self, move: Move) -> None:
         memory = self.memory
@@ -132,6 +132,23 @@ class TorchExecutor:
                 request.parked = None
 
 
+def _computed(logits: Tensor) -> Tensor:
+    """The logits once they are there: who times a step shall time its computation, not the asking for it."""
+    if logits.is_cuda:
+        torch.cuda.synchronize(logits.device)
+    return logits
+
+
+def _followers(slices: Sequence[Slice]) -> Tensor:
+    return torch.tensor([token for piece in slices for token in _following(piece)])
+
+
+def _ends(slices: Sequence[Slice]) -> Tensor:
+    """The row of each request's last token that is computed and turned out to be right."""
+    rows = zip(_first_rows(slices), slices, strict=True)
+    return torch.tensor([row + piece.request.computed - 1 - piece.start for row, piece in rows])
+
+
 def _following(piece: Slice) -> list[int]:
     """The token after each of a slice's; 0 after those that turned out wrong."""
     known = piece.request.tokens[piece.start + 1 : piece.stop + 1]
@@ -148,16 +165,27 @@ def _first_rows(slices: Sequence[Slice]) -> Iterable[int]:
 
 
 def open_executor(
-    directory: Path, runtime: RuntimeConfig, *, threads: int | None = None, exact: bool = False
+    directory: Path,
+    runtime: RuntimeConfig,
+    *,
+    threads: int | None = None,
+    exact: bool = False,
+    device: str | None = "cpu",
 ) -> tuple[HybridConfig, TorchExecutor]:
-    """The model's shape and its executor, from what `pack` wrote."""
-    config = read_config(directory / CONFIG)
+    """The model's shape and its executor, from what `pack` wrote.
+
+    `device` is one of torch's; None takes CUDA where there is any.
+    """
+    config, place = read_config(directory / CONFIG), choose_device(device)
     tensors = read_tensors(directory / WEIGHTS, layout(config), DTYPES[runtime.dtype])
     if threads is None:
-        threads = choose_threads(sum(tensor.nbytes for tensor in tensors.values()), usable_cores())
+        weight_bytes = sum(tensor.nbytes for tensor in tensors.values()) if place.type == "cpu" else 0
+        threads = choose_threads(weight_bytes, usable_cores())
     keep_freed_memory()
+    round_as_typed()
     with torch.inference_mode():
+        tensors = {name: tensor.to(place) for name, tensor in tensors.items()}
         arithmetic = EXACT if exact else FAST
         network, module = model.build(config, tensors, arithmetic), mtp.build(config, tensors, arithmetic)
-    memory = Memory(mtp.with_room(config) if module else config, runtime)
+    memory = Memory(mtp.with_room(config) if module else config, runtime, place)
     return config, TorchExecutor(config, network, module, memory, threads=threads)

@@ -20,7 +20,11 @@ class Memory:
     Rings are stacked by layer, then slot. keys, values: (layer, page, token, kv head, head dim).
     """
 
-    def __init__(self, model: HybridConfig, runtime: RuntimeConfig) -> None:
+    def __init__(self, model: HybridConfig, runtime: RuntimeConfig, device: torch.device | str = "cpu") -> None:
+        with torch.device(device):
+            self._make(model, runtime)
+
+    def _make(self, model: HybridConfig, runtime: RuntimeConfig) -> None:
         dtype, shape = DTYPES[runtime.dtype], (model.blocks(MAMBA), runtime.slots)
         h, g = model.mamba_heads, model.groups
         self._stacks = Ring(
@@ -36,6 +40,10 @@ class Memory:
         pages = (model.blocks(ATTENTION), runtime.pages + 1, runtime.page_tokens, model.kv_heads, model.head_dim)
         self.keys = torch.zeros(pages, dtype=dtype)
         self.values = torch.zeros(pages, dtype=dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.keys.device
 
     @property
     def slot_bytes(self) -> int:
@@ -63,7 +71,7 @@ class Memory:
 
     def clear_pages(self, pages: Sequence[int]) -> None:
         """Zero pages: attention multiplies what it masks by zero, and an earlier holder's NaN would survive that."""
-        index = torch.tensor(pages, dtype=torch.long)
+        index = self._index(pages)
         self.keys[:, index] = 0
         self.values[:, index] = 0
 
@@ -78,20 +86,24 @@ class Memory:
             pages[:, target, tokens:] = 0
 
     def read(self, slot: int, pages: Sequence[int]) -> tuple[Tensor, ...]:
-        """A copy of all that a slot and pages hold."""
-        index = torch.tensor(pages, dtype=torch.long)
-        return (*(stack[:, slot].clone() for stack in self.stacks), self.keys[:, index], self.values[:, index])
+        """A copy of all that a slot and pages hold, in the host's memory."""
+        index = self._index(pages)
+        slots = (stack[:, slot].to("cpu", copy=True) for stack in self.stacks)
+        return (*slots, self.keys[:, index].cpu(), self.values[:, index].cpu())
 
     def write(self, slot: int, pages: Sequence[int], content: tuple[Tensor, ...]) -> None:
         """Put back what `read` gave, into the first of the pages."""
         *of_slot, keys, values = content
-        index = torch.tensor(pages[: keys.shape[1]], dtype=torch.long)
+        index = self._index(pages[: keys.shape[1]])
         for stack, part in zip(self.stacks, of_slot, strict=True):
             stack[:, slot] = part
-        self.keys[:, index] = keys
-        self.values[:, index] = values
+        self.keys[:, index] = keys.to(self.device)
+        self.values[:, index] = values.to(self.device)
 
     def write_kv(self, layer: int, cells: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values (t, kv head, head dim) at `cells` (t): page · page size + place in the page."""
         self.keys[layer].flatten(0, 1).index_copy_(0, cells, keys)
         self.values[layer].flatten(0, 1).index_copy_(0, cells, values)
+
+    def _index(self, pages: Sequence[int]) -> Tensor:
+        return torch.tensor(pages, dtype=torch.long, device=self.device)

@@ -95,7 +95,7 @@ def draft(
         going_on = [place for place, row in enumerate(rows) if lengths[row] > depth]
         if going_on:
             rows = [rows[place] for place in going_on]
-            following = torch.tensor([drafts[row][-1] for row in rows])
+            following = torch.tensor([drafts[row][-1] for row in rows], device=hidden.device)
             hidden = module(hidden[going_on], following, further(rows, depth), memory)
     return drafts
 

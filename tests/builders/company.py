@@ -1,7 +1,7 @@
 """Run many requests in each other's company, and note the logits of every prefix that was computed."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime import HybridEngine, SamplingParams, Terms
 from nemotron_runtime.config import load_config
 from nemotron_runtime.draft_length import Acceptance
@@ -23,6 +24,9 @@ from tests.builders.streams import Stream, start
 AT_ONCE = 5
 
 Prefix = tuple[int, ...]
+
+Opener = Callable[..., tuple[HybridConfig, Executor]]
+"""`open_executor`, or something that wraps what it opens."""
 
 
 @dataclass(slots=True)
@@ -66,8 +70,8 @@ class Recorder:
         ]
         for prefix, row in zip(prefixes, logits, strict=True):
             self.rows += 1
-            known = self.logits.setdefault(prefix, row.clone())
-            if not torch.equal(known, row):
+            known = self.logits.setdefault(prefix, row.to("cpu", copy=True))
+            if not torch.equal(known, row.cpu()):
                 self.differing.append(prefix)
         return logits
 
@@ -146,10 +150,11 @@ def serve(
     *,
     exact: bool,
     drafts: dict[Prefix, tuple[int, ...]] | None = None,
+    opener: Opener = open_executor,
 ) -> tuple[list[list[int]], Recorder, HybridEngine]:
     """The answers, in order. The first few requests arrive at once, each other one with a token of one before it."""
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
-    config, executor = open_executor(directory, runtime, threads=1, exact=exact)
+    config, executor = opener(directory, runtime, threads=1, exact=exact)
     recorder = Recorder(executor, logits, drafts={} if drafts is None else drafts)
     uses_module = drafter == "module"
     ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)
