@@ -243,17 +243,21 @@ def open_engine(
     exact: bool = False,
     drafts: bool = True,
     device: str | None = None,
+    park_directory: Path | None = None,
 ) -> HybridEngine:
     """Load what `pack` wrote and start the step thread.
 
     `threads` is how many threads compute a step; None chooses by weights and cores. `exact` computes every token to
     the same bits whatever else runs (tier E1), which is slower. `drafts` lets streams guess ahead where it pays, with
     the model's own module or, where it has none, from their own text; tokens are the same with and without. `device` is
-    one of torch's; None takes CUDA where there is any. Raises EngineMismatch for a directory that this runtime did not
-    pack, and for a device that is not there.
+    one of torch's; None takes CUDA where there is any. Sessions that lose their place to others are kept in files in
+    `park_directory`, this engine's alone; without one, in memory. Raises EngineMismatch for a directory that this
+    runtime did not pack, and for a device that is not there.
     """
     runtime = load_config(directory)
-    config, executor = open_executor(directory, runtime, threads=threads, exact=exact, device=device)
+    config, executor = open_executor(
+        directory, runtime, threads=threads, exact=exact, device=device, park_directory=park_directory
+    )
     uses_module = drafts and executor.has_module
     return HybridEngine(
         executor,

@@ -17,6 +17,7 @@ from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
+from nemotron_runtime.parking import InFiles, InMemory, Parking
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
@@ -58,9 +59,17 @@ class TorchExecutor:
     """Plain torch: one pass of the network per step, all its sequences together."""
 
     def __init__(
-        self, config: HybridConfig, network: model.Model, module: mtp.Mtp | None, memory: Memory, *, threads: int
+        self,
+        config: HybridConfig,
+        network: model.Model,
+        module: mtp.Mtp | None,
+        memory: Memory,
+        *,
+        threads: int,
+        parking: Parking,
     ) -> None:
         self._config = config
+        self._parking = parking
         self._network = network
         self._module = module
         self._threads = threads
@@ -126,9 +135,9 @@ class TorchExecutor:
             case CopyPage(source, target, tokens):
                 memory.copy_page(source, target, tokens)
             case Park(request, slot, pages) if request.parked:
-                request.parked.content = memory.read(slot, pages)
+                request.parked.content = self._parking.keep(memory.read(slot, pages))
             case Resume(request) if request.parked:
-                memory.write(request.held.slot, request.held.pages, request.parked.content)
+                memory.write(request.held.slot, request.held.pages, request.parked.content.content())
                 request.parked = None
 
 
@@ -171,11 +180,9 @@ def open_executor(
     threads: int | None = None,
     exact: bool = False,
     device: str | None = "cpu",
+    park_directory: Path | None = None,
 ) -> tuple[HybridConfig, TorchExecutor]:
-    """The model's shape and its executor, from what `pack` wrote.
-
-    `device` is one of torch's; None takes CUDA where there is any.
-    """
+    """The model's shape and its executor, from what `pack` wrote; arguments as `open_engine` has them."""
     config, place = read_config(directory / CONFIG), choose_device(device)
     tensors = read_tensors(directory / WEIGHTS, layout(config), DTYPES[runtime.dtype])
     if threads is None:
@@ -188,4 +195,5 @@ def open_executor(
         arithmetic = EXACT if exact else FAST
         network, module = model.build(config, tensors, arithmetic), mtp.build(config, tensors, arithmetic)
     memory = Memory(mtp.with_room(config) if module else config, runtime, place)
-    return config, TorchExecutor(config, network, module, memory, threads=threads)
+    parking = InFiles(park_directory) if park_directory else InMemory()
+    return config, TorchExecutor(config, network, module, memory, threads=threads, parking=parking)

@@ -26,7 +26,7 @@ class Parked:
     anchor: int
     written: int
     content: Any = None
-    """What its slot and pages held, in whatever form the executor keeps it."""
+    """What its slot and pages held, in whatever form the executor keeps it; gone with this object."""
 
 
 @dataclass(slots=True, eq=False)

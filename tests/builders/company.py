@@ -139,6 +139,7 @@ class Room:
     cache_slots: int = 2
     pages: int = 200
     prefill_tokens: int = 64
+    park_directory: Path | None = None
 
 
 def serve(
@@ -154,7 +155,7 @@ def serve(
 ) -> tuple[list[list[int]], Recorder, HybridEngine]:
     """The answers, in order. The first few requests arrive at once, each other one with a token of one before it."""
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
-    config, executor = opener(directory, runtime, threads=1, exact=exact)
+    config, executor = opener(directory, runtime, threads=1, exact=exact, park_directory=room.park_directory)
     recorder = Recorder(executor, logits, drafts={} if drafts is None else drafts)
     uses_module = drafter == "module"
     ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)

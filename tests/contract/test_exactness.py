@@ -125,6 +125,21 @@ def test_a_hit_at_the_anchor_itself_changes_no_bit(shared: int, tmp_path: Path) 
     assert answers == expected
 
 
+@pytest.mark.parametrize("dtype", ["FP32", "BF16"])
+def test_sessions_that_were_parked_in_files_change_no_bit(dtype: Precision, tmp_path: Path) -> None:
+    directory, asks = packed(tmp_path, {}, dtype), a_crowd(seed=4)
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(directory, asks, logits)
+
+    room = Room(pages=18, prefill_tokens=40, park_directory=tmp_path / "parked")
+    answers, recorder, engine = serve(directory, asks, room, logits, exact=True)
+
+    assert recorder.differing == []
+    assert answers == expected
+    assert engine.stats().preemptions > 0
+    assert list((tmp_path / "parked").iterdir()) == []
+
+
 def test_fast_mode_may_differ_in_bits_which_shows_that_this_test_sees_them(tmp_path: Path) -> None:
     directory, asks = packed(tmp_path, {}, "FP32"), a_crowd(seed=1)
     logits: dict[Prefix, Tensor] = {}
