@@ -1,6 +1,7 @@
 """The inference engine of hybrid models: prompts in, token streams out."""
 
-from nemotron_runtime.engine import HybridEngine, open_engine
+from nemotron_runtime.engine import HybridEngine
+from nemotron_runtime.opening import open_engine
 from nemotron_runtime.pack import PackReport, pack
 from nemotron_runtime.types import (
     Engine,

@@ -4,28 +4,21 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import Tensor
 
 from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
-from nemotron_api.hybrid_config import MOE, HybridConfig
 from nemotron_runtime.check import check
-from nemotron_runtime.config import DTYPES, RuntimeConfig, load_config
-from nemotron_runtime.draft_length import DraftLengths
-from nemotron_runtime.executor import Executor, open_executor
+from nemotron_runtime.config import RuntimeConfig
+from nemotron_runtime.executor import Executor
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
-from nemotron_runtime.prefix_cache import PrefixCache, worth_keeping
+from nemotron_runtime.prefix_cache import worth_keeping
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Choice, Chosen, choose
-from nemotron_runtime.scheduler import Budget, Slice, Step
-from nemotron_runtime.speculation import MOST_DRAFTS, LookUp, Module, Speculation
-from nemotron_runtime.step_cost import StepTimes
+from nemotron_runtime.scheduler import Slice, Step
+from nemotron_runtime.speculation import Speculation
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
-
-PREFILL_TOKENS = 256
-"""Prompt tokens of one step: enough to keep matrix products busy, few enough that streams beside them go on."""
 
 IDLE_TURN_SECONDS = 0.5
 
@@ -233,55 +226,3 @@ def _accepted(piece: Slice, rows: Sequence[tuple[Chosen, bool]]) -> list[Chosen]
         if chosen.token != draft or piece.request.finishes_with(len(accepted), chosen.token):
             break
     return accepted
-
-
-def open_engine(
-    directory: Path,
-    *,
-    threads: int | None = None,
-    max_waiting: int = 256,
-    exact: bool = False,
-    drafts: bool = True,
-    device: str | None = None,
-    park_directory: Path | None = None,
-) -> HybridEngine:
-    """Load what `pack` wrote and start the step thread.
-
-    `threads` is how many threads compute a step; None chooses by weights and cores. `exact` computes every token to
-    the same bits whatever else runs (tier E1), which is slower. `drafts` lets streams guess ahead where it pays, with
-    the model's own module or, where it has none, from their own text; tokens are the same with and without. `device` is
-    one of torch's; None takes CUDA where there is any. Sessions that lose their place to others are kept in files in
-    `park_directory`, this engine's alone; without one, in memory. Raises EngineMismatch for a directory that this
-    runtime did not pack, and for a device that is not there.
-    """
-    runtime = load_config(directory)
-    config, executor = open_executor(
-        directory, runtime, threads=threads, exact=exact, device=device, park_directory=park_directory
-    )
-    uses_module = drafts and executor.has_module
-    return HybridEngine(
-        executor,
-        open_ledger(config, runtime, uses_module=uses_module),
-        runtime,
-        vocab_size=config.vocab_size,
-        max_waiting=max_waiting,
-        speculation=open_speculation(config, executor, uses_module=uses_module) if drafts else None,
-    )
-
-
-def open_ledger(
-    config: HybridConfig, runtime: RuntimeConfig, *, prefill_tokens: int = PREFILL_TOKENS, uses_module: bool = False
-) -> Ledger:
-    """Empty books of an engine's pools."""
-    width = DTYPES[runtime.dtype].itemsize
-    cache = PrefixCache(config.slot_bytes(width), config.kv_bytes_per_token(width) * runtime.page_tokens)
-    ahead = MOST_DRAFTS if uses_module else 0
-    budget = Budget(prefill_tokens, runtime.page_tokens, running=runtime.max_batch, ahead=ahead)
-    return Ledger(runtime.slots, runtime.pages, budget, cache)
-
-
-def open_speculation(config: HybridConfig, executor: Executor, *, uses_module: bool) -> Speculation:
-    """Drafts by the model's module, or by look-up."""
-    times = StepTimes(config.experts if config.blocks(MOE) else 0, config.experts_per_token)
-    lengths = DraftLengths(times, most=MOST_DRAFTS, is_module=uses_module)
-    return Speculation(Module(executor) if uses_module else LookUp(), lengths)

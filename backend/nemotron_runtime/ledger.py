@@ -190,7 +190,7 @@ class Ledger:
         return EngineStats(
             waiting=len(self.waiting),
             running=len(self.running),
-            # Those for kept prefixes are not for requests: a full engine is one whose running requests are as many as may.
+            # Kept prefixes have slots beside these: an engine is full when as many requests run as may.
             state_slots_total=self._budget.running,
             state_slots_used=len(self.running),
             kv_pages_total=holdings.pages.total,

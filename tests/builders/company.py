@@ -13,9 +13,9 @@ from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime import HybridEngine, SamplingParams, Terms
 from nemotron_runtime.config import load_config
 from nemotron_runtime.draft_length import Acceptance
-from nemotron_runtime.engine import open_ledger
 from nemotron_runtime.executor import ChooseDrafts, Executor, open_executor
 from nemotron_runtime.moves import Move
+from nemotron_runtime.opening import open_ledger
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.speculation import Drafter, Module, Speculation

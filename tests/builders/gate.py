@@ -11,9 +11,9 @@ from nemotron_api.errors import Overloaded, ShuttingDown
 from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import HybridEngine, SamplingParams, pack
 from nemotron_runtime.config import load_config
-from nemotron_runtime.engine import open_ledger
 from nemotron_runtime.executor import ChooseDrafts, open_executor
 from nemotron_runtime.moves import Move
+from nemotron_runtime.opening import open_ledger
 from nemotron_runtime.scheduler import Slice
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.streams import PATIENCE_SECONDS

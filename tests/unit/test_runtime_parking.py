@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nemotron_runtime import HybridEngine, SamplingParams, Terms
 from nemotron_runtime.config import load_config
-from nemotron_runtime.engine import open_ledger
 from nemotron_runtime.executor import TorchExecutor, open_executor
+from nemotron_runtime.opening import open_ledger
 from nemotron_runtime.parking import SUFFIX, InFiles, InMemory, Parking
 from tests.builders.gate import a_packed_engine, until
 from tests.builders.numbers import random
