@@ -124,6 +124,8 @@ class Ledger:
     def _candidates(self) -> dict[Request, Hit | None]:
         """Who may be admitted next, in order, with what is kept for them."""
         found: dict[Request, Hit | None] = {}
+        if not self._may_admit():
+            return found
         for request in line_up(self.waiting, self._served):
             if len(found) == LOOKED_AT:
                 break
@@ -131,6 +133,13 @@ class Ledger:
             if not worth_waiting:
                 found[request] = hit
         return found
+
+    def _may_admit(self) -> bool:
+        """Whether looking for candidates can be of any use: it takes time for long prompts, and this is every step."""
+        if len(self.running) < self._budget.running:
+            return bool(self.waiting)
+        lowest = min(request.terms.priority for request in self.running)
+        return any(request.terms.priority > lowest for request in self.waiting)
 
     def _look_up(self, request: Request) -> tuple[Hit | None, bool]:
         """What is kept for a request, and whether another one is about to keep much more."""

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import settings
@@ -12,7 +13,7 @@ from nemotron_runtime import SamplingParams, Terms
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.pools import Pool
-from nemotron_runtime.prefix_cache import PrefixCache
+from nemotron_runtime.prefix_cache import Chain, Found, PrefixCache
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Budget, Slice
 
@@ -201,3 +202,29 @@ def test_an_engine_is_full_when_as_many_run_as_may() -> None:
 
     stats = ledger.stats(0.0)
     assert (stats.state_slots_used, stats.state_slots_total, stats.waiting) == (BUDGET.running, BUDGET.running, 2)
+
+
+class Counting(PrefixCache):
+    """Counts who is looked up."""
+
+    looked_up = 0
+
+    def find(self, tokens: Sequence[int], chain: Chain, *, short: int = 0) -> Found:
+        self.looked_up += 1
+        return super().find(tokens, chain, short=short)
+
+
+def test_a_full_engine_looks_nobody_up() -> None:
+    cache = Counting(1000, 100)
+    ledger = Ledger(SLOTS, PAGES, BUDGET, cache)
+    for number in range(BUDGET.running + 2):
+        ledger.add(Request(number, 1, [number], SamplingParams(max_tokens=9), lambda event: None))
+    ledger.next_step()
+    before = cache.looked_up
+
+    for _ in range(5):
+        for piece in ledger.next_step()[0].slices:
+            ledger.advance(piece, [7])
+
+    assert before > 0
+    assert cache.looked_up == before
