@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, paged_attention
+from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, paged_attention, store
 from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, error, random
 
 pytestmark = pytest.mark.contract
@@ -106,3 +106,32 @@ def test_where_a_sequences_pages_lie_makes_no_difference() -> None:
     there = attend_window(queries, keys[moved], values[moved], back[pages], positions)
 
     assert torch.equal(there, attend_window(queries, keys, values, pages, positions))
+
+
+def test_pages_of_fp8_hold_the_nearest_number_they_can() -> None:
+    pages = torch.zeros(2, 4, 1, 1, dtype=torch.float8_e4m3fn)
+    rows = torch.tensor([1.06, -0.3, 460.0, -1e30, torch.nan, torch.inf])
+
+    store(pages, torch.tensor([0, 2, 3, 5, 6, 7]), rows.view(6, 1, 1).bfloat16())
+
+    expected = torch.tensor([1.0, 0.0, -0.3125, 448.0, 0.0, -448.0, torch.nan, torch.nan])
+    torch.testing.assert_close(pages.float().flatten(), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(position=st.integers(0, 19), seed=SEEDS)
+def test_attention_reads_fp8_as_the_numbers_it_stands_for(dtype: torch.dtype, position: int, seed: int) -> None:
+    keys, values = (pages.to(torch.float8_e4m3fn) for pages in cache(seed, torch.float32))
+    wide = keys.to(dtype), values.to(dtype)
+    queries, table = random(position + 1, 6, 8, seed=seed, dtype=dtype), tables(1, seed)
+    places = torch.arange(position + 1)
+
+    def attended(k: Tensor, v: Tensor) -> list[Tensor]:
+        in_splits = attend_in_splits(queries, k, v, table.expand(position + 1, -1), places)
+        return [
+            attend_window(queries[None], k, v, table, places[None]),
+            attend_span(queries, k, v, table[0], 0),
+            in_splits,
+        ]
+
+    assert all(torch.equal(given, same) for given, same in zip(attended(keys, values), attended(*wide), strict=True))

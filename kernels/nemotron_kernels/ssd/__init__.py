@@ -8,7 +8,16 @@ number per head and token, kept beside x_j and B_j, says all about its weight at
 from nemotron_kernels.ssd.block import ssd_advance, ssd_block
 from nemotron_kernels.ssd.decay import log_decays
 from nemotron_kernels.ssd.reference import ssd_sequential
-from nemotron_kernels.ssd.scan import ssd_scan
+from nemotron_kernels.ssd.scan import Rounded, ssd_scan, unrounded
 from nemotron_kernels.ssd.window import ssd_window
 
-__all__ = ["log_decays", "ssd_advance", "ssd_block", "ssd_scan", "ssd_sequential", "ssd_window"]
+__all__ = [
+    "Rounded",
+    "log_decays",
+    "ssd_advance",
+    "ssd_block",
+    "ssd_scan",
+    "ssd_sequential",
+    "ssd_window",
+    "unrounded",
+]
