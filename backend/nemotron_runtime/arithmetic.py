@@ -10,7 +10,7 @@ from torch import Tensor
 from nemotron_kernels.activation import sigmoid, silu, softplus
 from nemotron_kernels.linear import linear_in_tiles
 from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window
-from nemotron_kernels.ssd import ssd_scan, ssd_window
+from nemotron_kernels.ssd import Rounded, ssd_scan, ssd_window, unrounded
 from nemotron_runtime.batch import Span, Window
 from nemotron_runtime.ring import Ring, Tail
 from nemotron_runtime.tails import BLOCK, RING
@@ -27,9 +27,9 @@ class Arithmetic:
     """x: (t, inputs), weight: (outputs, inputs), bias → (t, outputs)."""
     window: Callable[[Ring, Window, Tensor, Tensor], Tensor]
     """The recurrence of a window whose tokens are in the ring; C: (b, g, q, n), L: (b, h, q) → (b, h, q, p)."""
-    scan: Callable[[Tensor, Tensor, Tail, Tensor, int, int], tuple[Tensor, Tensor]]
-    """The recurrence of one sequence: the state at its anchor and L before it, the tokens since, C for each, `cut`, and
-    the model's chunk size → y (1, h, l, p) and the state after the first `cut` tokens."""
+    scan: Callable[[Ring, Span, Tail, Tensor, int], tuple[Tensor, Tensor]]
+    """The recurrence of one sequence: the tokens since its anchor, C for each, and the model's chunk size → y
+    (1, h, l, p) and the state at its next anchor, not yet rounded as it will be stored."""
     attend_window: Callable[[Tensor, Tensor, Tensor, Window], Tensor]
     """queries: (b · q, heads, d), keys, values: (pages, s, k, d) → as queries."""
     attend_span: Callable[[Tensor, Tensor, Tensor, Span], Tensor]
@@ -41,12 +41,15 @@ class Arithmetic:
 
 def _window(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
     slots = window.slots
-    rings = (ring.states[slots], ring.before[slots], ring.xs[slots], ring.Bs[slots], ring.keys[slots])
+    rings = (ring.states.read(slots), ring.before[slots], ring.xs[slots], ring.Bs[slots], ring.keys[slots])
     return ssd_window(*rings, C, sums, window.hidden)
 
 
 def _window_in_blocks(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
-    """The blocks since the anchor, whatever of them is new; tokens after the ones asked for change nothing."""
+    """The blocks since the anchor, whatever of them is new; tokens after the ones asked for change nothing.
+
+    A state is rounded after every block, as it would be if the anchor were there.
+    """
     slots, b = window.slots, len(window.positions)
     place = (window.anchors[:, None] + torch.arange(RING, device=C.device)) % RING
     rows = torch.arange(b, device=C.device)[:, None]
@@ -55,12 +58,17 @@ def _window_in_blocks(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Te
     asked = window.positions - window.anchors[:, None]
     padded = C.new_zeros(b, RING, C.shape[1], C.shape[3])
     padded[rows, asked] = C.transpose(1, 2)
-    y, _ = ssd_scan(ring.states[slots], ring.before[slots], x, B, padded.transpose(1, 2), *logs, chunk=BLOCK)
+    state, before, C = ring.states.read(slots), ring.before[slots], padded.transpose(1, 2)
+    y, _ = ssd_scan(state, before, x, B, C, *logs, chunk=BLOCK, rounded=ring.rounding(window.seeds, window.anchors))
     return y.transpose(1, 2)[rows, asked].transpose(1, 2)
 
 
-def _scan(state: Tensor, before: Tensor, tokens: Tail, C: Tensor, cut: int, chunk: int) -> tuple[Tensor, Tensor]:
-    outputs = []
+def _scan(
+    ring: Ring, span: Span, tokens: Tail, C: Tensor, chunk: int, rounded: Rounded = unrounded
+) -> tuple[Tensor, Tensor]:
+    only = slice(span.slot, span.slot + 1)
+    state, before, cut = ring.states.read(only), ring.before[only], span.next_anchor - span.anchor
+    outputs, after = [], state
     if cut:
         first = (
             tokens.x[:, :, :cut],
@@ -69,22 +77,25 @@ def _scan(state: Tensor, before: Tensor, tokens: Tail, C: Tensor, cut: int, chun
             tokens.sums[..., :cut],
             tokens.keys[..., :cut],
         )
-        y, state = ssd_scan(state, before, *first, chunk=chunk)
-        outputs, before = [y], tokens.sums[..., cut - 1]
+        y, after = ssd_scan(state, before, *first, chunk=chunk, rounded=rounded)
+        outputs, before, state = [y], tokens.sums[..., cut - 1], rounded(after, cut)
     if (rest := tokens.since(cut)).x.shape[2]:
-        outputs.append(ssd_scan(state, before, rest.x, rest.B, C[:, :, cut:], rest.sums, rest.keys, chunk=chunk)[0])
-    return torch.cat(outputs, dim=2), state
+        last = rest.x, rest.B, C[:, :, cut:], rest.sums, rest.keys
+        y, _ = ssd_scan(state, before, *last, chunk=chunk, rounded=lambda state, token: rounded(state, cut + token))
+        outputs.append(y)
+    return torch.cat(outputs, dim=2), after
 
 
-def _scan_in_blocks(
-    state: Tensor, before: Tensor, tokens: Tail, C: Tensor, cut: int, chunk: int
-) -> tuple[Tensor, Tensor]:
-    """The same in whole blocks, whatever `chunk`; what fills the last one comes after every token."""
+def _scan_in_blocks(ring: Ring, span: Span, tokens: Tail, C: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """The same in whole blocks, whatever `chunk`; what fills the last one comes after every token.
+
+    A state is rounded after every block, as it would be if the sequence were cut there.
+    """
     length, fill = C.shape[2], -C.shape[2] % BLOCK
     x, B, C = (F.pad(each, (0, 0, 0, fill)) for each in (tokens.x, tokens.B, C))
     sums = torch.cat([tokens.sums, tokens.sums[..., -1:].expand(-1, -1, fill)], -1)
     whole = Tail(x, B, sums, F.pad(tokens.keys, (0, fill), value=torch.inf))
-    y, state = _scan(state, before, whole, C, cut, BLOCK)
+    y, state = _scan(ring, span, whole, C, BLOCK, ring.rounding(span.seeds, span.anchors))
     return y[:, :, :length], state
 
 

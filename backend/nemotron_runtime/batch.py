@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime import places
+from nemotron_runtime.noise import MASK64
 from nemotron_runtime.places import Commit, Places
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.tails import RING, WINDOW
@@ -24,6 +25,8 @@ class Window:
     """q."""
     slots: Tensor | slice
     """(b)."""
+    seeds: Tensor
+    """(b) what decides how states are rounded."""
     positions: Tensor
     """(b, q)."""
     tables: Tensor
@@ -47,6 +50,12 @@ class Span:
 
     rows: slice
     slot: int
+    slots: Tensor
+    """(1) the same, as the device takes it."""
+    seeds: Tensor
+    """(1) what decides how states are rounded."""
+    anchors: Tensor
+    """(1) where the tail begins."""
     start: int
     stop: int
     anchor: int
@@ -118,10 +127,11 @@ def _window(pieces: Sequence[Slice], row: int, config: HybridConfig, page_tokens
         rows=slice(row, row + len(pieces) * count),
         count=count,
         slots=_consecutive(slots) or torch.from_numpy(slots.copy()),
+        seeds=_seeds(pieces),
         positions=torch.from_numpy(positions),
         tables=_tables([piece.lease.pages for piece in pieces], max(piece.stop for piece in pieces), page_tokens),
         anchors=torch.from_numpy(anchors.copy()),
-        commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving]),
+        commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving], _seeds(moving)),
         new=places.places(config, slots, positions),
         previous=places.rows(slots, starts[:, None] - 1, config.mamba_heads),
         taps=places.taps(slots, starts[:, None] + np.arange(1 - config.conv_kernel, count)),
@@ -135,6 +145,9 @@ def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Spa
     return Span(
         rows=slice(row, row + piece.tokens),
         slot=piece.lease.slot,
+        slots=torch.from_numpy(slot),
+        seeds=_seeds([piece]),
+        anchors=torch.tensor([anchor]),
         start=start,
         stop=stop,
         anchor=anchor,
@@ -145,6 +158,12 @@ def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Spa
         taps_before=places.taps(slot, np.arange(start - config.conv_kernel + 1, start)[None]),
         last_taps=places.taps(slot, np.arange(max(start, stop - RING), stop)[None]),
     )
+
+
+def _seeds(pieces: Sequence[Slice]) -> Tensor:
+    """(b) the lowest 64 bits of the requests' seeds."""
+    seeds = [piece.request.sampling.seed & MASK64 for piece in pieces]
+    return torch.from_numpy(np.array(seeds, dtype=np.uint64).view(np.int64))
 
 
 def _consecutive(slots: places.Numbers) -> slice | None:

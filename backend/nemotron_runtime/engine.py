@@ -22,6 +22,9 @@ from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, Sam
 
 IDLE_TURN_SECONDS = 0.5
 
+NOT_FINITE = "the model's logits are not finite numbers: check the weights"
+NOT_FINITE_IN_FP16 = f"{NOT_FINITE}, or pack the engine with FP32 states, as FP16 ends at 65504"
+
 log = logging.getLogger(__name__)
 
 
@@ -166,7 +169,7 @@ class HybridEngine:
             self._hand_out(request, found[request], reason)
         self._executor.move(moves)
         broken = [request for request in found if request not in chosen]
-        self._end(broken, "error", "the model's logits are not finite numbers: check the weights")
+        self._end(broken, "error", NOT_FINITE_IN_FP16 if self._runtime.state_dtype == "FP16" else NOT_FINITE)
         return chosen
 
     def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[Chosen]]:

@@ -20,10 +20,12 @@ CLIENTS_REMEMBERED = 1024
 class Ledger:
     """Every request is waiting without a lease, running with one, or not in the books. Not safe for threads."""
 
-    def __init__(self, slots: int, pages: int, budget: Budget, cache: PrefixCache) -> None:
+    def __init__(self, slots: int, pages: int, budget: Budget, cache: PrefixCache, *, by_seed: bool = False) -> None:
+        """`by_seed`: states depend on a request's seed, so that none with another one may go on from them."""
         self.waiting: list[Request] = []
         self.running: list[Request] = []
         self._budget = budget
+        self._by_seed = by_seed
         self.holdings = Holdings(slots, pages, budget.page_tokens, cache)
         self._served: dict[str, float] = {}
         self._steps = self._prompt_tokens = self._generated_tokens = 0
@@ -35,7 +37,7 @@ class Ledger:
         least = min((self._served[client] for client in present), default=0.0)
         self._served[request.terms.client] = max(self._served.pop(request.terms.client, 0.0), least)
         self._forget_clients(present | {request.terms.client})
-        extend(request.chain, request.tokens, request.terms.salt)
+        extend(request.chain, request.tokens, self._salt(request))
         self.waiting.append(request)
 
     def next_step(self) -> tuple[Step, list[Move]]:
@@ -86,7 +88,7 @@ class Ledger:
         """Strike out a request that came to its end; what it knows is kept for a while."""
         self.running.remove(request)
         lease, request.lease = request.held, None
-        extend(request.chain, request.tokens[: request.computed], request.terms.salt)
+        extend(request.chain, request.tokens[: request.computed], self._salt(request))
         hashes = tuple(request.chain[: request.computed // BLOCK + 1])
         self.holdings.donate(lease, request.tokens[: request.computed], hashes)
 
@@ -109,6 +111,10 @@ class Ledger:
             away = [client for client in self._served if client not in present]
             for client in away[:-CLIENTS_REMEMBERED]:
                 del self._served[client]
+
+    def _salt(self, request: Request) -> str:
+        """What requests have in common that may share prefixes."""
+        return f"{request.sampling.seed} {request.terms.salt}" if self._by_seed else request.terms.salt
 
     def _schedule(self, hits: dict[Request, Hit | None]) -> Step:
         spared = {hit.entry for hit in hits.values() if hit}

@@ -61,17 +61,13 @@ class Mamba:
         """xbc: (l, c), dt: (l, h) → (l, h · p)."""
         inputs = torch.cat([ring.taps.flatten(0, 1).index_select(0, span.taps_before), xbc])
         x, B, C = self._split(causal_conv1d(inputs, self.conv_weight, self.conv_bias, self.arithmetic.silu)[None])
-        state, before = ring.states[span.slot, None], ring.before[span.slot, None]
         tail, old = ring.tail(span), span.start - span.anchor
-        sums, keys = log_decays(
-            tail.sums[..., -1] if old else before, dt[None], self.A, self.dt_bias, self.arithmetic.softplus
-        )
+        before = tail.sums[..., -1] if old else ring.before[span.slot, None]
+        sums, keys = log_decays(before, dt[None], self.A, self.dt_bias, self.arithmetic.softplus)
         tokens = tail.followed_by(Tail(x, B, sums, keys))
         # What the old tokens give is known already, so it does not matter what they ask for.
         C = torch.cat([C.new_zeros(1, C.shape[1], old, C.shape[3]), C], 2)
-        y, state = self.arithmetic.scan(
-            state, before, tokens, C, span.next_anchor - span.anchor, self.config.chunk_size
-        )
+        y, state = self.arithmetic.scan(ring, span, tokens, C, self.config.chunk_size)
         ring.replace(span, state, xbc, tokens)
         y = y[:, :, old:].addcmul(x, self.D[:, None, None])
         return y[0].transpose(0, 1).flatten(1)

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import ATTENTION, MAMBA, HybridConfig
+from nemotron_kernels.paged_attention import raw, store
 from nemotron_runtime.config import DTYPES, RuntimeConfig
 from nemotron_runtime.ring import Ring
+from nemotron_runtime.states import FORMATS, Format, States
 from nemotron_runtime.tails import RING
 
 NOBODYS_PAGE = 0
@@ -21,25 +23,27 @@ class Memory:
     """
 
     def __init__(self, model: HybridConfig, runtime: RuntimeConfig, device: torch.device | str = "cpu") -> None:
+        """On the device "meta" it takes no memory, and tells what it would take."""
         with torch.device(device):
             self._make(model, runtime)
 
     def _make(self, model: HybridConfig, runtime: RuntimeConfig) -> None:
         dtype, shape = DTYPES[runtime.dtype], (model.blocks(MAMBA), runtime.slots)
-        h, g = model.mamba_heads, model.groups
-        self._stacks = Ring(
-            states=torch.zeros(*shape, h, model.mamba_head_dim, model.state_size),
-            before=torch.zeros(*shape, h, dtype=torch.float64),
-            taps=torch.zeros(*shape, RING, model.conv_dim, dtype=dtype),
-            xs=torch.zeros(*shape, h, RING, model.mamba_head_dim, dtype=dtype),
-            Bs=torch.zeros(*shape, g, RING, model.state_size, dtype=dtype),
-            sums=torch.zeros(*shape, h, RING, dtype=torch.float64),
-            keys=torch.full((*shape, h, RING), torch.inf, dtype=torch.float64),
-        )
-        self.rings = tuple(Ring(*(stack[layer] for stack in self.stacks)) for layer in range(shape[0]))
+        h, p, g, n = model.mamba_heads, model.mamba_head_dim, model.groups, model.state_size
+        form = FORMATS[runtime.state_dtype]
+        self._states = tuple(torch.zeros(*shape, *part, dtype=kept_as) for part, kept_as in form.parts(h, p, n))
+        self._tails = {
+            "before": torch.zeros(*shape, h, dtype=torch.float64),
+            "taps": torch.zeros(*shape, RING, model.conv_dim, dtype=dtype),
+            "xs": torch.zeros(*shape, h, RING, p, dtype=dtype),
+            "Bs": torch.zeros(*shape, g, RING, n, dtype=dtype),
+            "sums": torch.zeros(*shape, h, RING, dtype=torch.float64),
+            "keys": torch.full((*shape, h, RING), torch.inf, dtype=torch.float64),
+        }
+        self.rings = tuple(self._ring(form, layer) for layer in range(shape[0]))
         pages = (model.blocks(ATTENTION), runtime.pages + 1, runtime.page_tokens, model.kv_heads, model.head_dim)
-        self.keys = torch.zeros(pages, dtype=dtype)
-        self.values = torch.zeros(pages, dtype=dtype)
+        self.keys = torch.zeros(pages, dtype=runtime.kv)
+        self.values = torch.zeros(pages, dtype=runtime.kv)
 
     @property
     def device(self) -> torch.device:
@@ -47,7 +51,7 @@ class Memory:
 
     @property
     def slot_bytes(self) -> int:
-        return sum(stack.nbytes for stack in self.stacks) // self._stacks.states.shape[1]
+        return sum(stack.nbytes for stack in self.stacks) // self.stacks[0].shape[1]
 
     @property
     def page_bytes(self) -> int:
@@ -56,8 +60,12 @@ class Memory:
     @property
     def stacks(self) -> tuple[Tensor, ...]:
         """Everything that slots hold: tensors (layer, slot, …)."""
-        stacks = self._stacks
-        return stacks.states, stacks.before, stacks.taps, stacks.xs, stacks.Bs, stacks.sums, stacks.keys
+        return (*self._states, *self._tails.values())
+
+    @property
+    def _pages(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, in a type that is copied by index."""
+        return raw(self.keys), raw(self.values)
 
     @property
     def page_tokens(self) -> int:
@@ -67,13 +75,13 @@ class Memory:
         """Make the slot an empty sequence: zeros, and no token in the ring."""
         for stack in self.stacks:
             stack[:, slot] = 0
-        self._stacks.keys[:, slot] = torch.inf
+        self._tails["keys"][:, slot] = torch.inf
 
     def clear_pages(self, pages: Sequence[int]) -> None:
         """Zero pages: attention multiplies what it masks by zero, and an earlier holder's NaN would survive that."""
         index = self._index(pages)
-        self.keys[:, index] = 0
-        self.values[:, index] = 0
+        for rows in self._pages:
+            rows[:, index] = 0
 
     def copy_slot(self, source: int, target: int) -> None:
         for stack in self.stacks:
@@ -81,15 +89,15 @@ class Memory:
 
     def copy_page(self, source: int, target: int, tokens: int) -> None:
         """Copy the first tokens of a page, and zero the rest of the target, as `clear_pages` does."""
-        for pages in (self.keys, self.values):
-            pages[:, target, :tokens] = pages[:, source, :tokens]
-            pages[:, target, tokens:] = 0
+        for rows in self._pages:
+            rows[:, target, :tokens] = rows[:, source, :tokens]
+            rows[:, target, tokens:] = 0
 
     def read(self, slot: int, pages: Sequence[int]) -> tuple[Tensor, ...]:
         """A copy of all that a slot and pages hold, in the host's memory."""
         index = self._index(pages)
         slots = (stack[:, slot].to("cpu", copy=True) for stack in self.stacks)
-        return (*slots, self.keys[:, index].cpu(), self.values[:, index].cpu())
+        return (*slots, *(rows[:, index].cpu() for rows in self._pages))
 
     def write(self, slot: int, pages: Sequence[int], content: tuple[Tensor, ...]) -> None:
         """Put back what `read` gave, into the first of the pages."""
@@ -97,13 +105,17 @@ class Memory:
         index = self._index(pages[: keys.shape[1]])
         for stack, part in zip(self.stacks, of_slot, strict=True):
             stack[:, slot] = part
-        self.keys[:, index] = keys.to(self.device)
-        self.values[:, index] = values.to(self.device)
+        for rows, part in zip(self._pages, (keys, values), strict=True):
+            rows[:, index] = part.to(self.device)
 
     def write_kv(self, layer: int, cells: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values (t, kv head, head dim) at `cells` (t): page · page size + place in the page."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, cells, keys)
-        self.values[layer].flatten(0, 1).index_copy_(0, cells, values)
+        store(self.keys[layer], cells, keys)
+        store(self.values[layer], cells, values)
+
+    def _ring(self, form: Format, layer: int) -> Ring:
+        states = States(form, layer, tuple(part[layer] for part in self._states))
+        return Ring(states, **{name: stack[layer] for name, stack in self._tails.items()})
 
     def _index(self, pages: Sequence[int]) -> Tensor:
         return torch.tensor(pages, dtype=torch.long, device=self.device)

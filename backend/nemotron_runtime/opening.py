@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from nemotron_api.hybrid_config import MOE, HybridConfig
-from nemotron_runtime.config import DTYPES, RuntimeConfig, load_config
+from nemotron_runtime.config import RuntimeConfig, load_config
 from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.engine import HybridEngine
 from nemotron_runtime.executor import Executor, open_executor
 from nemotron_runtime.ledger import Ledger
+from nemotron_runtime.memory import Memory
 from nemotron_runtime.prefix_cache import PrefixCache
 from nemotron_runtime.scheduler import Budget
 from nemotron_runtime.speculation import MOST_DRAFTS, LookUp, Module, Speculation
@@ -55,11 +56,11 @@ def open_ledger(
     config: HybridConfig, runtime: RuntimeConfig, *, prefill_tokens: int = PREFILL_TOKENS, uses_module: bool = False
 ) -> Ledger:
     """Empty books of an engine's pools."""
-    width = DTYPES[runtime.dtype].itemsize
-    cache = PrefixCache(config.slot_bytes(width), config.kv_bytes_per_token(width) * runtime.page_tokens)
+    memory = Memory(config, runtime, device="meta")
+    cache = PrefixCache(memory.slot_bytes, memory.page_bytes)
     ahead = MOST_DRAFTS if uses_module else 0
     budget = Budget(prefill_tokens, runtime.page_tokens, running=runtime.max_batch, ahead=ahead)
-    return Ledger(runtime.slots, runtime.pages, budget, cache)
+    return Ledger(runtime.slots, runtime.pages, budget, cache, by_seed=runtime.state_dtype != "FP32")
 
 
 def open_speculation(config: HybridConfig, executor: Executor, *, uses_module: bool) -> Speculation:

@@ -54,14 +54,18 @@ class Commit:
 
     slots: Tensor
     places: Places
+    seeds: Tensor
+    anchors: Tensor
+    """(b) where they move to."""
 
 
-def commit(config: HybridConfig, slots: Sequence[int], anchors: Sequence[int]) -> Commit | None:
+def commit(config: HybridConfig, slots: Sequence[int], anchors: Sequence[int], seeds: Tensor) -> Commit | None:
     """The commit of the block after each of the anchors, if there is any."""
     if not slots:
         return None
     positions = np.array(anchors)[:, None] + np.arange(BLOCK)
-    return Commit(torch.tensor(slots), places(config, np.array(slots), positions))
+    moved = torch.tensor(anchors) + BLOCK
+    return Commit(torch.tensor(slots), places(config, np.array(slots), positions), seeds, moved)
 
 
 def hidden(anchors: Numbers, ends: Numbers, positions: Numbers) -> Tensor:

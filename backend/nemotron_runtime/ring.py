@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nemotron_kernels.ssd import ssd_advance
+from nemotron_kernels.ssd import Rounded, ssd_advance
 from nemotron_runtime.batch import Span, Window
 from nemotron_runtime.places import Commit, Places
+from nemotron_runtime.states import Chance, States
 from nemotron_runtime.tails import RING
 
 
@@ -45,8 +46,8 @@ class Ring:
     An empty place has K = ∞, which makes it weigh nothing. Letters as in nemotron_kernels.ssd.
     """
 
-    states: Tensor
-    """(slot, h, p, n) FP32, after the anchor's tokens."""
+    states: States
+    """(slot, h, p, n), after the anchor's tokens."""
     before: Tensor
     """(slot, h) FP64, L of the anchor's last token."""
     taps: Tensor
@@ -64,11 +65,15 @@ class Ring:
         """Move anchors on by a block, and empty the places of its tokens."""
         b = len(due.slots)
         tail = self._tail(due.places, b)
-        state, before = self.states.index_select(0, due.slots), self.before.index_select(0, due.slots)
+        state, before = self.states.read(due.slots), self.before.index_select(0, due.slots)
         state = ssd_advance(state, before, tail.x, tail.B, tail.sums, tail.keys)
-        self.states.index_copy_(0, due.slots, state)
+        self.states.write(due.slots, state, Chance(due.seeds, due.anchors))
         self.before.index_copy_(0, due.slots, tail.sums[..., -1])
         self.keys.view(-1).index_fill_(0, due.places.heads, torch.inf)
+
+    def rounding(self, seeds: Tensor, anchors: Tensor) -> Rounded:
+        """What states some tokens after these anchors, (b), would be as anchors themselves."""
+        return lambda state, tokens: self.states.rounded(state, Chance(seeds, anchors + tokens))
 
     def write_taps(self, window: Window, inputs: Tensor) -> Tensor:
         """Keep a window's inputs, (b · q, c), of the convolution; returns them after the ones before: (b, k-1+q, c)."""
@@ -98,7 +103,7 @@ class Ring:
         """
         moved = span.next_anchor - span.anchor
         if moved:
-            self.states[span.slot] = state[0]
+            self.states.write(span.slots, state, Chance(span.seeds, span.anchors + moved))
             self.before[span.slot] = tokens.sums[0, :, moved - 1]
             # What is cut back to the anchor begins with a window, which looks for this behind it.
             self.sums[span.slot, :, (span.next_anchor - 1) % RING] = tokens.sums[0, :, moved - 1]
@@ -107,7 +112,7 @@ class Ring:
         self.write(span.kept, tokens.since(moved))
 
     def _tail(self, places: Places, b: int) -> Tail:
-        h, g = self.states.shape[1], self.Bs.shape[1]
+        h, g = self.xs.shape[1], self.Bs.shape[1]
         return Tail(
             self.xs.flatten(0, 2).index_select(0, places.heads).view(b, h, -1, self.xs.shape[3]),
             self.Bs.flatten(0, 2).index_select(0, places.groups).view(b, g, -1, self.Bs.shape[3]),

@@ -96,7 +96,7 @@ class HybridConfig:
         return self.pattern.count(kind)
 
     def slot_bytes(self, element_bytes: int) -> int:
-        """Memory of one sequence's state: FP32 SSM states and `element_bytes`-wide convolution taps of all layers."""
+        """What a step reads and writes of a sequence: FP32 states and `element_bytes`-wide taps of all layers."""
         taps = (self.conv_kernel - 1) * self.conv_dim * element_bytes
         states = self.d_inner * self.state_size * FLOAT32_BYTES
         return self.blocks(MAMBA) * (taps + states)

@@ -24,6 +24,7 @@ from tests.builders.streams import Stream, start
 AT_ONCE = 5
 
 Prefix = tuple[int, ...]
+"""What was computed; it begins with the request's seed where states are rounded, which that decides."""
 
 Opener = Callable[..., tuple[HybridConfig, Executor]]
 """`open_executor`, or something that wraps what it opens."""
@@ -35,6 +36,7 @@ class Recorder:
 
     executor: Executor
     logits: dict[Prefix, Tensor]
+    by_seed: bool
     differing: list[Prefix] = field(default_factory=list)
     rows: int = 0
     drafts: dict[Prefix, tuple[int, ...]] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Recorder:
     def run(self, slices: Sequence[Slice]) -> Tensor:
         logits = self.executor.run(slices)
         prefixes = [
-            (*piece.request.tokens, *piece.drafts[:draft])
+            (*self._begins(piece), *piece.request.tokens, *piece.drafts[:draft])
             for piece in slices
             if piece.is_last
             for draft in range(1 + len(piece.drafts))
@@ -75,12 +77,15 @@ class Recorder:
                 self.differing.append(prefix)
         return logits
 
+    def _begins(self, piece: Slice) -> Prefix:
+        return (piece.request.sampling.seed,) if self.by_seed else ()
+
 
 @dataclass(slots=True)
 class Guesser:
     """A drafter that knows the answers, and is wrong about every third token; seeded, so that runs repeat."""
 
-    answers: Mapping[Prefix, Sequence[int]]
+    answers: Mapping[tuple[int, ...], Sequence[int]]
     dice: random.Random
     vocabulary: int
     _found: list[tuple[int, ...]] = field(default_factory=list)
@@ -120,7 +125,7 @@ class AsManyAsPossible:
 class Ask:
     """One request of a crowd."""
 
-    prompt: Prefix
+    prompt: tuple[int, ...]
     max_tokens: int
     priority: int = 0
     temperature: float = 0.0
@@ -156,7 +161,8 @@ def serve(
     """The answers, in order. The first few requests arrive at once, each other one with a token of one before it."""
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
     config, executor = opener(directory, runtime, threads=1, exact=exact, park_directory=room.park_directory)
-    recorder = Recorder(executor, logits, drafts={} if drafts is None else drafts)
+    by_seed = runtime.state_dtype != "FP32"
+    recorder = Recorder(executor, logits, by_seed, drafts={} if drafts is None else drafts)
     uses_module = drafter == "module"
     ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)
     found = Module(recorder) if drafter == "module" else drafter

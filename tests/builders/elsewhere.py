@@ -170,8 +170,10 @@ class ElsewhereExecutor:
 
 
 def open_elsewhere(
-    directory: Path, runtime: RuntimeConfig, *, threads: int, exact: bool
+    directory: Path, runtime: RuntimeConfig, *, threads: int, exact: bool, park_directory: Path | None = None
 ) -> tuple[HybridConfig, ElsewhereExecutor]:
     with Elsewhere() as mode:
-        config, executor = open_executor(directory, runtime, threads=threads, exact=exact, device=NAME)
+        config, executor = open_executor(
+            directory, runtime, threads=threads, exact=exact, device=NAME, park_directory=park_directory
+        )
     return config, ElsewhereExecutor(executor, mode)

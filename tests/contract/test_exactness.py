@@ -28,7 +28,15 @@ SHAPES = [
 ]
 
 
-def a_crowd(seed: int) -> list[Ask]:
+FORMATS = [
+    pytest.param({"state_dtype": "FP16"}, id="states-in-FP16"),
+    pytest.param({"state_dtype": "INT8"}, id="states-in-INT8"),
+    pytest.param({"kv_dtype": "FP8"}, id="keys-and-values-in-FP8"),
+    pytest.param({"dtype": "BF16", "state_dtype": "INT8", "kv_dtype": "FP8"}, id="all-of-it-narrow"),
+]
+
+
+def a_crowd(seed: int, seeds: int = 99) -> list[Ask]:
     """Prompts of 1 to 150 tokens, some of which begin as others do, of different priorities, greedy and sampled."""
     dice = random.Random(seed)
     stem = [dice.randrange(VOCABULARY) for _ in range(120)]
@@ -37,14 +45,13 @@ def a_crowd(seed: int) -> list[Ask]:
         begins = stem[: dice.choice([0, 0, 16, 57, 90, 120])]
         more = [dice.randrange(VOCABULARY) for _ in range(dice.choice([1, 2, 15, 16, 17, 40]))]
         hot = dice.choice([0.0, 0.8])
-        asks.append(Ask((*begins, *more), dice.randint(1, 45), dice.randint(0, 2), hot, dice.randrange(99)))
+        asks.append(Ask((*begins, *more), dice.randint(1, 45), dice.randint(0, 2), hot, dice.randrange(seeds)))
     return asks
 
 
-def packed(root: Path, changes: dict[str, Any], dtype: Precision) -> Path:
-    pack(
-        a_checkpoint(root / "checkpoint", **changes), root / "engine", dtype=dtype, max_batch=4, max_sequence_tokens=240
-    )
+def packed(root: Path, changes: dict[str, Any], dtype: Precision = "FP32", **formats: Any) -> Path:
+    checkpoint = a_checkpoint(root / "checkpoint", **changes)
+    pack(checkpoint, root / "engine", **{"dtype": dtype, "max_batch": 4, "max_sequence_tokens": 240, **formats})
     return root / "engine"
 
 
@@ -57,7 +64,16 @@ def alone(directory: Path, asks: list[Ask], logits: dict[Prefix, Tensor]) -> lis
 @pytest.mark.parametrize("dtype", ["FP32", "BF16"])
 @pytest.mark.parametrize("changes", SHAPES)
 def test_company_changes_no_bit(changes: dict[str, Any], dtype: Precision, tmp_path: Path) -> None:
-    directory, asks = packed(tmp_path, changes, dtype), a_crowd(seed=1)
+    company_changes_no_bit(packed(tmp_path, changes, dtype), a_crowd(seed=1))
+
+
+@pytest.mark.parametrize("formats", FORMATS)
+def test_company_changes_no_bit_of_what_is_rounded(formats: dict[str, Any], tmp_path: Path) -> None:
+    # given few seeds, so that prefixes are shared
+    company_changes_no_bit(packed(tmp_path, {}, **formats), a_crowd(seed=1, seeds=2))
+
+
+def company_changes_no_bit(directory: Path, asks: list[Ask]) -> None:
     logits: dict[Prefix, Tensor] = {}
     expected = alone(directory, asks, logits)
     answers = {ask.prompt: answer for ask, answer in zip(asks, expected, strict=True)}
@@ -98,8 +114,9 @@ def test_drafts_of_the_models_own_module_change_no_bit(tmp_path: Path) -> None:
     assert min(stats.accepted_tokens, stats.preemptions, stats.prefix_hit_tokens) > 0
 
 
-def test_other_pieces_of_a_prompt_change_no_bit(tmp_path: Path) -> None:
-    directory, asks = packed(tmp_path, {}, "FP32"), a_crowd(seed=3)
+@pytest.mark.parametrize("formats", [pytest.param({}, id="FP32"), *FORMATS])
+def test_other_pieces_of_a_prompt_change_no_bit(formats: dict[str, Any], tmp_path: Path) -> None:
+    directory, asks = packed(tmp_path, {}, **formats), a_crowd(seed=3, seeds=2)
     logits: dict[Prefix, Tensor] = {}
     expected = alone(directory, asks, logits)
 

@@ -53,7 +53,7 @@ def test_a_step_of_very_many_reads_every_weight_that_was_packed(tmp_path: Path) 
     report = pack(checkpoint, tmp_path / "engine", dtype="FP32", max_batch=1, max_sequence_tokens=16)
     config = read_config(TINY)
     table = config.vocab_size * config.hidden_size * 4
-    rows, states = MANY * config.hidden_size * 4, 2 * MANY * report.slot_bytes
+    rows, states = MANY * config.hidden_size * 4, 2 * MANY * config.slot_bytes(4)
     assert decode_step(config, MANY, 0, 4).bytes - rows - states == pytest.approx(report.weight_bytes - table)
 
 

@@ -1,7 +1,7 @@
 """An engine computes on its executor's device: nothing strays onto the host, and a step's numbers go over at once."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ HERE, THERE = torch.device("cpu"), torch.device(NAME, 0)
 DTYPES = (torch.int64, torch.float32, torch.bfloat16, torch.bool)
 
 
-def an_engine(root: Path, **changes: Any) -> Path:
-    pack(
-        a_checkpoint(root / "checkpoint", **changes), root / "engine", dtype="FP32", max_batch=4, max_sequence_tokens=96
-    )
+def an_engine(root: Path, formats: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    checkpoint = a_checkpoint(root / "checkpoint", **changes)
+    pack(checkpoint, root / "engine", dtype="FP32", max_batch=4, max_sequence_tokens=96, **formats or {})
     return root / "engine"
 
 
@@ -67,6 +66,22 @@ def test_a_step_elsewhere_sends_one_copy_and_gives_the_same(exact: bool, tmp_pat
     assert min(stats.accepted_tokens, stats.preemptions, stats.prefix_hit_tokens) > 0
     # then blocks of experts alone ask the device something: which of them were chosen
     assert copies(recorder) == ([1], [read_config(directory).blocks(MOE)])
+
+
+@pytest.mark.parametrize("formats", [{"state_dtype": "FP16"}, {"state_dtype": "INT8", "kv_dtype": "FP8"}])
+def test_what_is_rounded_is_rounded_elsewhere(formats: dict[str, str], tmp_path: Path) -> None:
+    directory, asks = an_engine(tmp_path, formats, hybrid_override_pattern="M*-"), a_crowd()
+    logits: dict[Prefix, Tensor] = {}
+    expected, _, _ = serve(directory, asks, Room(), logits, exact=True)
+
+    room = Room(pages=9, prefill_tokens=24)
+    elsewhere, recorder, engine = serve(directory, asks, room, logits, exact=True, opener=open_elsewhere)
+    _, fast, _ = serve(directory, asks, room, {}, exact=False, opener=open_elsewhere)
+
+    assert elsewhere == expected
+    assert recorder.differing == []
+    assert min(engine.stats().preemptions, engine.stats().prefix_hit_tokens) > 0
+    assert copies(recorder) == copies(fast) == ([1], [0])
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "fast"])

@@ -14,9 +14,10 @@ from torch import Tensor
 from nemotron_api.errors import EngineMismatch, InvalidModel, WeightsInvalid
 from nemotron_runtime import open_engine, pack
 from nemotron_runtime.config import load_config
+from nemotron_runtime.executor import open_executor
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.engines import held, packed
-from tests.builders.members import Tensors, edit, renamed, rewrite, with_stacked_experts
+from tests.builders.members import Tensors, edit, renamed, rewrite, with_mtp, with_stacked_experts
 
 pytestmark = pytest.mark.unit
 
@@ -90,11 +91,41 @@ def test_the_report_counts_what_was_written(original: Path, tmp_path: Path) -> N
 
     assert report.parameters == sum(tensor.numel() for tensor in held(tmp_path).values())
     assert report.weight_bytes == 4 * report.parameters
-    # 2 Mamba blocks: 6 · 10 · 12 states, 3 taps of 60 + 2 · 3 · 12 channels
-    assert report.slot_bytes == 2 * 4 * (720 + 3 * 132)
+    # 2 Mamba blocks: states and where they stand, then a ring's taps, x and B, L and K
+    states, rings = 6 * (10 * 12 * 4 + 8), 48 * (132 + 60 + 36) * 4 + 48 * 6 * 2 * 8
+    assert report.slot_bytes == 2 * (states + rings)
     # 1 attention block: keys and values of 2 heads of 8
     assert (report.page_tokens, report.page_bytes) == (16, 16 * 2 * 2 * 8 * 4)
     assert report.pages == 3 * 4, "50 tokens are 4 pages"
+
+
+@pytest.mark.parametrize(
+    ("formats", "state_bytes", "element_bytes"),
+    [
+        ({"dtype": "FP32"}, 720 * 4, 4),
+        ({"dtype": "BF16"}, 720 * 4, 2),
+        ({"dtype": "BF16", "state_dtype": "FP16"}, 720 * 2, 2),
+        ({"dtype": "BF16", "state_dtype": "INT8", "kv_dtype": "FP8"}, 720 + 6 * 4, 1),
+    ],
+)
+def test_the_report_counts_what_the_memory_takes(
+    original: Path, tmp_path: Path, formats: dict[str, Any], state_bytes: int, element_bytes: int
+) -> None:
+    report = pack(original, tmp_path, max_batch=3, max_sequence_tokens=50, **formats)
+
+    memory = open_executor(tmp_path, load_config(tmp_path))[1].memory
+    assert (report.slot_bytes, report.page_bytes) == (memory.slot_bytes, memory.page_bytes)
+    assert report.page_bytes == 16 * 2 * 2 * 8 * element_bytes
+    states = [part for ring in memory.rings for part in ring.states.parts]
+    assert sum(part[0].nbytes for part in states) == 2 * state_bytes
+
+
+def test_the_report_counts_the_pages_of_a_draft_module(checkpoint: Path, tmp_path: Path) -> None:
+    report = pack(with_mtp(checkpoint), tmp_path / "engine", dtype="FP32", max_batch=3, max_sequence_tokens=50)
+
+    memory = open_executor(tmp_path / "engine", load_config(tmp_path / "engine"))[1].memory
+    assert report.mtp
+    assert report.page_bytes == memory.page_bytes == 2 * 16 * 2 * 2 * 8 * 4
 
 
 def test_end_tokens_come_from_both_config_files(checkpoint: Path, tmp_path: Path) -> None:

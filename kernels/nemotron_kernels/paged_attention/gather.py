@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nemotron_kernels.paged_attention.store import raw
+
 
 def attend_window(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor) -> Tensor:
     """m queries of each of b sequences, after their own keys were written: a decode step, with drafts or without.
@@ -36,5 +38,5 @@ def attend_span(queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, st
 
 def _gather(pages: Tensor, tables: Tensor, dtype: torch.dtype) -> Tensor:
     """pages: (pages, s, k, d), tables: (b, n) → (b, k, n·s, d)."""
-    rows = pages.index_select(0, tables.flatten()).to(dtype)
+    rows = raw(pages).index_select(0, tables.flatten()).view(pages.dtype).to(dtype)
     return rows.view(tables.shape[0], -1, *pages.shape[2:]).transpose(1, 2)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nemotron_kernels.paged_attention.store import raw
+
 SPLIT_TOKENS = 64
 
 
@@ -36,6 +38,6 @@ def attend_in_splits(queries: Tensor, keys: Tensor, values: Tensor, tables: Tens
 
 def _split(pages: Tensor, tables: Tensor) -> Tensor:
     """pages: (pages, s, k, d), tables: (t, n) → (t, k, SPLIT_TOKENS, d), zeros where a table ends early."""
-    found = pages[tables].flatten(1, 2).float()
+    found = raw(pages)[tables].view(pages.dtype).flatten(1, 2).float()
     # Contiguous, as libraries choose their order of summation by layout, too.
     return F.pad(found, (0, 0, 0, 0, 0, SPLIT_TOKENS - found.shape[1])).transpose(1, 2).contiguous()

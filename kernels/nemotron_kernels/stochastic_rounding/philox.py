@@ -42,11 +42,12 @@ def uniform(seeds: Tensor, positions: Tensor, layer: int, count: int) -> Tensor:
     """
     key = seeds[:, None] & MASK32, (seeds[:, None] >> 32) & MASK32
     rest = positions[:, None] & MASK32, torch.full_like(positions[:, None], layer), torch.zeros_like(positions[:, None])
-    drawn = torch.empty(len(seeds), -(-count // DRAWS), DRAWS)
+    drawn = torch.empty(len(seeds), -(-count // DRAWS), DRAWS, device=seeds.device)
     at_once = max(1, AT_ONCE // max(1, len(seeds)))
     for start in range(0, drawn.shape[1], at_once):
         part = drawn[:, start : start + at_once]
-        for place, word in enumerate(philox((torch.arange(start, start + part.shape[1])[None], *rest), key)):
+        index = torch.arange(start, start + part.shape[1], device=seeds.device)
+        for place, word in enumerate(philox((index[None], *rest), key)):
             part[..., 2 * place] = word >> DRAW_BITS
             part[..., 2 * place + 1] = word & (1 << DRAW_BITS) - 1
     return drawn.add_(0.5).mul_(2.0**-DRAW_BITS).flatten(1)[:, :count]
