@@ -94,7 +94,8 @@ def plan_artifact(artifact: NemotronArtifact, observed: ObservedArtifact, settin
         return Plan((), (false(names.READY, "InvalidSpec", why),), status)
     latest = observed.latest
     if latest is None:
-        return _start(artifact, observed, settings, status, int(status.get("attempts", 0)) + 1)
+        # A Job that was made may not be seen yet: under another number there would be two at work.
+        return _start(artifact, observed, settings, status, max(1, int(status.get("attempts", 0))))
     status |= {"attempts": max(latest.attempt, int(status.get("attempts", 0))), "job": latest.name}
     if latest.succeeded:
         return _ended(artifact, observed, latest, settings, status, now)

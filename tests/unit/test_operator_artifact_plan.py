@@ -62,9 +62,10 @@ class TestStart:
     def test_a_job_that_is_there_is_not_started_again(self) -> None:
         assert decide(ObservedArtifact(jobs=(a_job(ARTIFACT),))).actions == ()
 
-    def test_a_job_somebody_deleted_is_another_attempt(self) -> None:
+    def test_a_job_that_was_made_and_is_not_seen_is_made_under_its_own_number(self) -> None:
+        # given that its creation was not heard of yet, or that somebody deleted it
         decided = decide(ObservedArtifact(status={"attempts": 3, "job": f"{NAME}-3"}))
-        assert titles(decided) == [f"create Job {NAME}-4"]
+        assert titles(decided) == [f"create Job {NAME}-3"]
 
     def test_an_operator_killed_between_job_and_status_goes_on_with_that_job(self) -> None:
         decided = decide(ObservedArtifact(jobs=(a_job(ARTIFACT, 2),), status={"attempts": 1}))
