@@ -25,7 +25,7 @@ test: check cluster ## Run every test: unit, contract, integration, then a real 
 	$(PYTEST) tests/integration
 	$(PYTEST) tests/cluster
 
-test-fast: python ## Run the tests that start no server: under a minute
+test-fast: python ## Run the tests that start no server: a few minutes
 	$(PYTEST) -n 2 tests/unit tests/contract
 
 check: python ## Lint, formatting, types, import rules
