@@ -34,3 +34,8 @@ def errors(logits: Tensor, expected: Tensor) -> tuple[float, float]:
     """Root mean square and 99.9th percentile of the difference."""
     difference = (logits - expected).abs().flatten()
     return float(difference.square().mean().sqrt()), float(difference.quantile(0.999))
+
+
+def agreement(logits: Tensor, expected: Tensor) -> float:
+    """The share of positions at which both have the same greedy choice."""
+    return float((logits.argmax(-1) == expected.argmax(-1)).float().mean())
