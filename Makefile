@@ -3,13 +3,16 @@
 # CLUSTER=existing uses the cluster your kubeconfig names; otherwise a real one is started on this machine.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast check generate cluster-up cluster-down images bench bench-runtime bench-serving bench-report bench-llama soak python cluster
+.PHONY: help demo demo-down test test-fast check generate cluster-up cluster-down images bench bench-runtime bench-serving bench-report bench-llama gpu gpu-test gpu-bench gpu-collect soak python cluster
 SHELL := /bin/bash
 
 BIN := .venv/bin
 BOOTSTRAP := python3 devcluster/bootstrap.py
 PYTEST := $(BIN)/pytest
-export CLUSTER NODES GPUS GPU_PRODUCT REGISTRY TAG BASE_IMAGE EXTRAS OMIT PACKAGE_INDEX TORCH_INDEX
+PYTHON ?= python3
+# Nothing of ours is installed where a GPU is: the machine's own Python finds it by path.
+WITH_SOURCES := PYTHONPATH=$(CURDIR):$(CURDIR)/operator:$(CURDIR)/backend:$(CURDIR)/kernels
+export COMMIT CLUSTER NODES GPUS GPU_PRODUCT REGISTRY TAG BASE_IMAGE EXTRAS OMIT PACKAGE_INDEX TORCH_INDEX
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -20,7 +23,7 @@ demo: cluster ## Show it all: a cluster, the operator, a model served, replicas 
 demo-down: python ## Remove what the demo made, the local cluster included
 	@$(BIN)/python -m nemotron_devcluster.demo --down
 
-test: check cluster ## Run every test: unit, contract, integration, then a real cluster with two nodes
+test: check gpu-collect cluster ## Run every test: unit, contract, integration, then a real cluster with two nodes
 	$(PYTEST) -n 2 tests/unit tests/contract
 	$(PYTEST) tests/integration
 	$(PYTEST) tests/cluster
@@ -65,12 +68,26 @@ bench-report: python ## Write benchmarks/results into docs/performance.md
 bench-llama: python ## Build llama.cpp for bench-runtime, in its own environment: minutes
 	@$(BOOTSTRAP) llama
 
+gpu: ## Test and measure on this machine's CUDA device, with the Python that is there: PYTHON=… BENCH=… COMMIT=…
+	@$(MAKE) --no-print-directory --keep-going gpu-test gpu-bench
+
+gpu-collect: ## Run what of make gpu needs no GPU, with the libraries of the machines that have one
+	@$(BOOTSTRAP) gpu
+	@.venv-gpu/bin/python -m pytest -qq --collect-only tests/gpu
+	@.venv-gpu/bin/python -m pytest --quiet --device cpu tests/gpu
+
 soak: cluster ## Change everything under load for SOAK_MINUTES, an hour by default
 	@$(PYTEST) -s tests/cluster/soak.py
 
 # What the targets above stand on.
 python:
 	@$(BOOTSTRAP) python
+
+gpu-test:
+	@$(WITH_SOURCES) $(PYTHON) -m pytest --device cuda tests/gpu
+
+gpu-bench:
+	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.gpu $(BENCH)
 
 cluster:
 	@$(BOOTSTRAP) python $(if $(filter existing,$(CLUSTER)),,cluster)

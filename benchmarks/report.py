@@ -15,7 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
 MARKED = re.compile(r"(<!-- results: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-NOTHING = "Not measured yet: `make bench-runtime`.\n"
+COMMANDS = {"gpu": "make gpu", "serving": "make bench-serving"}
+"""What measures what `make bench-runtime` does not."""
 
 
 class UnknownResults(ValueError):
@@ -36,7 +37,11 @@ def filled(page: str, sections: Mapping[str, str]) -> str:
             f"the page has no place for {', '.join(unknown)}: "
             "write `<!-- results: NAME -->` and `<!-- end -->` where the tables shall stand"
         )
-    return MARKED.sub(lambda match: f"{match[1]}{sections.get(match['name'], NOTHING)}{match[3]}", page)
+    return MARKED.sub(lambda match: f"{match[1]}{_content(match['name'], sections)}{match[3]}", page)
+
+
+def _content(name: str, sections: Mapping[str, str]) -> str:
+    return sections.get(name) or f"Not measured yet: `{COMMANDS.get(name, 'make bench-runtime')}`.\n"
 
 
 def section(path: Path) -> str:
@@ -54,7 +59,8 @@ def _circumstances(content: Mapping[str, Any]) -> str:
     machine = content["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     hardware = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']:g} GiB"
-    return f"Measured on {content['date'][:10]} at commit `{content['commit']}`: {hardware}; {versions}."
+    gpu = f"{machine['gpu']}, " if machine.get("gpu") else ""
+    return f"Measured on {content['date'][:10]} at commit `{content['commit']}`: {gpu}{hardware}; {versions}."
 
 
 def main() -> None:

@@ -53,7 +53,11 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write(
-    benchmark: str, rows: Sequence[Row], packages: Sequence[str], others: Mapping[str, str] | None = None
+    benchmark: str,
+    rows: Sequence[Row],
+    packages: Sequence[str],
+    others: Mapping[str, str] | None = None,
+    gpu: str | None = None,
 ) -> Path:
     """Write today's file and return its path. Rows of the same commit that it has already stay, unless measured anew.
 
@@ -65,7 +69,7 @@ def write(
         "benchmark": benchmark,
         "date": now.isoformat(timespec="seconds"),
         "commit": commit,
-        "machine": _machine(),
+        "machine": _machine() | {"gpu": gpu},
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
@@ -102,8 +106,16 @@ def _raw(row: Row) -> dict[str, Any]:
 
 
 def measured_commit() -> str:
-    """The commit that was measured, with a + when files differ from it; what measuring writes does not count."""
-    head = _git("rev-parse", "--short", "HEAD")
+    """The commit that was measured, with a + when files differ from it; what measuring writes does not count.
+
+    Where there is no git, the variable COMMIT says which one it is.
+    """
+    if given := os.environ.get("COMMIT"):
+        return given
+    try:
+        head = _git("rev-parse", "--short", "HEAD")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"{RESULTS.parent} is no git checkout: say which commit it is with COMMIT=…") from error
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *WRITTEN)
     return head + ("+" if changed else "")
 
@@ -117,4 +129,4 @@ def _machine() -> dict[str, object]:
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cpu = models[0].partition(":")[2].strip() if models else platform.processor()
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "gpu": None}
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1)}

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Install what this machine lacks for a make target: `bootstrap.py python|cluster|images|llama …`.
+"""Install what this machine lacks for a make target: `bootstrap.py python|gpu|cluster|images|llama …`.
 
 Runs before anything of ours is installed, so it uses the standard library alone. What is already there is skipped.
 """
@@ -20,6 +20,7 @@ PYTHONS = ("python3.12", "python3.11")  # pyproject's requires-python
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemotron"
 UV = CACHE / "uv/bin/uv"
+GPU_VENV = ROOT / ".venv-gpu"
 GO = CACHE / "go/go/bin/go"
 
 # What must exist -> the Debian package that has it.
@@ -136,6 +137,13 @@ def python() -> None:
     sync_environment()
 
 
+def gpu() -> None:
+    """The libraries of the machines that `make gpu` runs on, for what of tests/gpu needs no GPU."""
+    install_uv()
+    env = {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": system_python(), "UV_PROJECT_ENVIRONMENT": str(GPU_VENV)}
+    run("making .venv-gpu from tests/gpu/uv.lock", UV, "sync", "--frozen", "--project", ROOT / "tests/gpu", env=env)
+
+
 def cluster() -> None:
     """What a local cluster is made of, besides what Go compiles from devcluster/go."""
     apt(missing_packages(CLUSTER_FILES))
@@ -168,7 +176,7 @@ def llama() -> None:
     )
 
 
-STAGES = {"python": python, "cluster": cluster, "images": images, "llama": llama}
+STAGES = {"python": python, "gpu": gpu, "cluster": cluster, "images": images, "llama": llama}
 
 if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(STAGES)

@@ -52,7 +52,7 @@ class Ours:
         self._engine.close()
 
 
-def open_job(job: Job) -> HybridEngine:
+def open_job(job: Job, device: str = "cpu") -> HybridEngine:
     """The job's checkpoint, packed into a folder that is gone once its weights are read."""
     with tempfile.TemporaryDirectory(prefix="nemotron-bench-") as folder:
         precision = cast(Precision, job.dtype)
@@ -63,7 +63,7 @@ def open_job(job: Job) -> HybridEngine:
             max_batch=job.concurrent,
             max_sequence_tokens=job.longest,
         )
-        return open_engine(Path(folder), threads=job.threads, max_waiting=len(job.lengths))
+        return open_engine(Path(folder), threads=job.threads, max_waiting=len(job.lengths), device=device)
 
 
 def build(job: Job) -> Ours:

@@ -1,11 +1,13 @@
-"""Make tiny random checkpoints with transformers, and read what transformers computes on them."""
+"""Make tiny random checkpoints with transformers, and read what transformers computes on them.
+
+transformers is imported where it is called: not every machine that knows these shapes has it.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import NemotronHConfig, NemotronHForCausalLM
 
 # Every pair that wrong engines confuse is unequal: hidden ≠ heads · head_dim, n_groups ≠ heads, d_inner ≠ 2 · hidden.
 TINY: dict[str, Any] = {
@@ -43,6 +45,8 @@ def a_checkpoint(
 
     `dt_shift` moves every head's dt_bias: -9 makes steps of about 1e-4.
     """
+    from transformers import NemotronHConfig, NemotronHForCausalLM
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = NemotronHForCausalLM(NemotronHConfig(**{**TINY, **changes}))
@@ -53,6 +57,8 @@ def a_checkpoint(
 
 def an_oracle(checkpoint: Path) -> Any:
     """transformers' own model of a checkpoint, in FP32, its dt clamp corrected."""
+    from transformers import NemotronHForCausalLM
+
     return without_dt_clamp(NemotronHForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval())
 
 

@@ -10,9 +10,15 @@ FP64_ROUNDING = 1e-12
 SEEDS = st.integers(0, 2**31)
 
 
+def chance(seed: int) -> torch.Generator:
+    """What torch draws from, on the device where tensors are made unless one is named."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def random(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The same normal numbers for the same seed, in any dtype."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    """The same normal numbers for the same seed, in any dtype and on any device."""
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
+    return numbers.to(torch.get_default_device(), dtype)
 
 
 def error(given: Tensor, expected: Tensor) -> float:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nemotron_runtime import pack
 from nemotron_runtime.config import Precision
+from nemotron_runtime.executor import open_executor
 from tests.builders.checkpoints import TINY, a_checkpoint
-from tests.builders.company import Ask, Guesser, Prefix, Room, serve
+from tests.builders.company import Ask, Guesser, Opener, Prefix, Room, serve
 
 pytestmark = pytest.mark.contract
 
@@ -55,10 +56,12 @@ def packed(root: Path, changes: dict[str, Any], dtype: Precision = "FP32", **for
     return root / "engine"
 
 
-def alone(directory: Path, asks: list[Ask], logits: dict[Prefix, Tensor]) -> list[list[int]]:
+def alone(
+    directory: Path, asks: list[Ask], logits: dict[Prefix, Tensor], opener: Opener = open_executor
+) -> list[list[int]]:
     """The answers when nobody else is there and nothing was kept, the whole prompt in one piece."""
     room = Room(max_batch=1, cache_slots=1, prefill_tokens=512)
-    return [serve(directory, [ask], room, logits, exact=True)[0][0] for ask in asks]
+    return [serve(directory, [ask], room, logits, exact=True, opener=opener)[0][0] for ask in asks]
 
 
 @pytest.mark.parametrize("dtype", ["FP32", "BF16"])

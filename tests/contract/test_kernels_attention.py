@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, paged_attention, store
-from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, error, random
+from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, chance, error, random
 
 pytestmark = pytest.mark.contract
 
@@ -23,7 +23,7 @@ def cache(seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
 
 def tables(sequences: int, seed: int) -> Tensor:
     """Five pages of its own for each sequence."""
-    return torch.randperm(PAGES, generator=torch.Generator().manual_seed(seed))[: 5 * sequences].view(sequences, 5)
+    return torch.randperm(PAGES, generator=chance(seed))[: 5 * sequences].view(sequences, 5)
 
 
 @given(starts=st.lists(st.integers(0, 16), min_size=1, max_size=6), count=st.integers(1, 4), seed=SEEDS)
@@ -45,7 +45,7 @@ def test_attention_in_splits_is_the_reference(positions: list[int], seed: int) -
     # given sequences of up to two splits, whose last pages no table needs to name
     keys, values = cache(seed, torch.float32)
     queries = random(len(positions), 6, 8, seed=seed)
-    pages = torch.randint(PAGES, (len(positions), 30), generator=torch.Generator().manual_seed(seed))
+    pages = torch.randint(PAGES, (len(positions), 30), generator=chance(seed))
     needed = max(positions) // PAGE_TOKENS + 1
 
     out = attend_in_splits(queries, keys, values, pages[:, :needed], torch.tensor(positions))
@@ -59,7 +59,7 @@ def test_attention_in_splits_is_the_reference(positions: list[int], seed: int) -
 def test_attention_in_splits_gives_each_query_bits_of_its_own(positions: list[int], seed: int) -> None:
     keys, values = cache(seed, torch.bfloat16)
     queries = random(len(positions), 6, 8, seed=seed, dtype=torch.bfloat16)
-    pages = torch.randint(PAGES, (len(positions), 30), generator=torch.Generator().manual_seed(seed))
+    pages = torch.randint(PAGES, (len(positions), 30), generator=chance(seed))
 
     together = attend_in_splits(queries, keys, values, pages, torch.tensor(positions))
 
@@ -100,7 +100,7 @@ def test_where_a_sequences_pages_lie_makes_no_difference() -> None:
     keys, values = cache(0)
     queries, pages = random(2, 1, 6, 8, seed=1, dtype=torch.float64), tables(2, 0)
     positions = torch.tensor([[16], [8]])
-    moved = torch.randperm(PAGES, generator=torch.Generator().manual_seed(5))
+    moved = torch.randperm(PAGES, generator=chance(5))
     back = torch.empty_like(moved).scatter_(0, moved, torch.arange(PAGES))
 
     there = attend_window(queries, keys[moved], values[moved], back[pages], positions)

@@ -10,7 +10,7 @@ from nemotron_kernels.gated_rms_norm import gated_rms_norm
 from nemotron_kernels.moe import moe, moe_grouped
 from nemotron_kernels.rms_norm import rms_norm
 from nemotron_kernels.router import router
-from tests.builders.numbers import FP32_ROUNDING, SEEDS, error, random
+from tests.builders.numbers import FP32_ROUNDING, SEEDS, chance, error, random
 
 pytestmark = pytest.mark.contract
 
@@ -73,7 +73,7 @@ def test_the_router_is_the_definition_ties_included(
 
 def expert_inputs(tokens: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """x, ids, weights, up, down for 3 of 10 experts, of which the last is never chosen."""
-    ids = torch.stack([torch.randperm(9, generator=torch.Generator().manual_seed(seed + t))[:3] for t in range(tokens)])
+    ids = torch.stack([torch.randperm(9, generator=chance(seed + t))[:3] for t in range(tokens)])
     up, down = random(10, 11, 6, seed=seed + 1, dtype=dtype), random(10, 6, 11, seed=seed + 2, dtype=dtype)
     return random(tokens, 6, seed=seed, dtype=dtype), ids.sort(-1).values, random(tokens, 3, seed=seed).abs(), up, down
 

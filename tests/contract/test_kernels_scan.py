@@ -12,7 +12,7 @@ from torch import Tensor
 from nemotron_kernels.causal_conv1d import causal_conv1d
 from nemotron_kernels.selective_state_update import selective_state_update
 from nemotron_kernels.ssd import log_decays, ssd_scan, ssd_sequential, ssd_window
-from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, error, random
+from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, chance, error, random
 
 pytestmark = pytest.mark.contract
 
@@ -95,7 +95,7 @@ def test_a_window_computes_new_tokens_from_a_state_and_the_tokens_since(
     expected, _ = ssd_sequential(state, x, dt, A, B, C, D, dt_bias)
     before = torch.zeros(1, 6, dtype=torch.float64)
     sums, keys = log_decays(before, dt[None], A, dt_bias)
-    ring = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
+    ring = torch.randperm(32, generator=chance(seed))
     places, withdrawn = ring[: old + new], ring[old + new : old + new + stale]
     xs, Bs = torch.zeros(1, 6, 32, 5).double(), torch.zeros(1, 3, 32, 4).double()
     Ks = torch.full((1, 6, 32), torch.inf).double()

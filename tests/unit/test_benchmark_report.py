@@ -120,6 +120,7 @@ def test_filling_a_page_twice_changes_nothing_more(text: str) -> None:
 
 def test_a_benchmark_without_results_says_how_to_get_them() -> None:
     assert "make bench-runtime" in filled(PAGE, {})
+    assert "make gpu" in filled(PAGE.replace("runtime", "gpu"), {})
 
 
 def test_results_without_a_place_say_what_to_write() -> None:
