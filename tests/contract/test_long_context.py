@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nemotron_runtime import pack
-from nemotron_runtime.engine import PREFILL_TOKENS
+from nemotron_runtime.opening import PREFILL_TOKENS
 from tests.builders.checkpoints import TINY, a_checkpoint
 from tests.builders.player import Player
 
