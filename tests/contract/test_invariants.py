@@ -22,11 +22,17 @@ VOCABULARY = TINY["vocab_size"]
 TEXT, OTHER = (random.Random(seed).choices(range(VOCABULARY), k=LENGTH) for seed in (0, 1))
 
 
-@pytest.fixture(scope="module", params=["FP32", "BF16"])
+FORMATS = [
+    pytest.param({"dtype": "FP32"}, id="FP32"),
+    pytest.param({"dtype": "BF16", "state_dtype": "INT8", "kv_dtype": "FP8"}, id="all-narrow"),
+]
+
+
+@pytest.fixture(scope="module", params=FORMATS)
 def directory(request: Any, tmp_path_factory: Any) -> Path:
     root: Path = tmp_path_factory.mktemp("invariants")
     checkpoint = a_checkpoint(root / "checkpoint")
-    pack(checkpoint, root / "engine", dtype=request.param, max_batch=4, max_sequence_tokens=LENGTH + 12)
+    pack(checkpoint, root / "engine", max_batch=4, max_sequence_tokens=LENGTH + 12, **request.param)
     return root / "engine"
 
 
@@ -87,7 +93,8 @@ def test_a_prefix_may_be_gone_on_from_at_any_cut_of_its_tail(
         # and that what somebody wrote behind its end is no number
         size = player.runtime.page_tokens
         if length % size:
-            player.memory.keys[:, source.held.pages[length // size], length % size :] = torch.nan
+            for pages in (player.memory.keys, player.memory.values):
+                pages[:, source.held.pages[length // size], length % size :] = torch.nan
 
         request = player.fork(source, cut, TEXT, slot=1)
 
@@ -112,18 +119,23 @@ def test_neither_slot_nor_company_matter(
 
 def test_the_state_of_an_empty_sequence_is_zero_whatever_was_there(player: Player) -> None:
     for stack in player.memory.stacks:
-        stack[:, 3] = torch.nan
+        stack[:, 3] = torch.nan if stack.is_floating_point() else 7
     request = player.begin(TEXT, slot=3)
 
-    ring = player.memory.rings[0]
-    assert all(not each[3].count_nonzero() for each in (ring.before, ring.taps, ring.xs, ring.Bs, ring.sums))
-    assert not ring.states.read(slice(3, 4)).count_nonzero()
-    assert ring.keys[3].isposinf().all()
-    assert not player.memory.keys[:, request.held.pages].count_nonzero()
-    # and stays so until a block of tokens is behind the anchor
+    # then all of it is zero but for what says that no place of the ring holds a token
+    filled = [stack for stack in player.memory.stacks if stack[:, 3].count_nonzero()]
+    assert len(filled) == 1
+    assert filled[0][:, 3].isposinf().all()
+    assert not player.memory.keys.float()[:, request.held.pages].count_nonzero()
+    # and the state stays so until a block of tokens is behind the anchor
     player.feed(request, [1] * (2 * BLOCK - 1))
     assert request.held.anchor == 0
-    assert not ring.states.read(slice(3, 4)).count_nonzero()
+    assert not any(states(player, layer, slot=3).count_nonzero() for layer in range(len(player.memory.rings)))
+
+
+def states(player: Player, layer: int, slot: int) -> Tensor:
+    """(h, p, n) FP32 of one Mamba block."""
+    return player.memory.rings[layer].states.read(slice(slot, slot + 1))[0]
 
 
 def test_other_slots_are_not_touched(player: Player) -> None:
@@ -145,6 +157,6 @@ def test_tokens_replayed_from_the_ring_leave_the_state_of_a_scan(player: Player,
     player.feed(whole, [length])
 
     assert stepped.held.anchor == (whole.held.anchor if length > WINDOW else 0)
-    for ring in player.memory.rings:
-        assert torch.equal(ring.states.read(slice(0, 1)), ring.states.read(slice(1, 2)))
+    for layer, ring in enumerate(player.memory.rings):
+        assert torch.equal(states(player, layer, 0), states(player, layer, 1))
         assert torch.equal(ring.before[0], ring.before[1])
