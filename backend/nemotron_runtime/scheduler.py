@@ -39,9 +39,11 @@ class Budget:
 
     def reach(self, piece: "Slice") -> int:
         """The tokens that a slice's sequence needs pages for."""
-        request = piece.request
-        ahead = self.ahead if piece.is_last else 0
-        return max(piece.stop, min(piece.stop + ahead, request.prompt_tokens + request.sampling.max_tokens))
+        return self.with_drafts(piece.request, piece.stop) if piece.is_last else piece.stop
+
+    def with_drafts(self, request: Request, tokens: int) -> int:
+        """So many tokens, and those beyond that a draft module may write for: never more than a request may have."""
+        return max(tokens, min(tokens + self.ahead, request.prompt_tokens + request.sampling.max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class _Plan:
     def admit(self, candidate: Candidate) -> bool:
         """Give a waiting request a place, if there is one; those of lower priority make room."""
         request = candidate.request
-        needed = self._budget.pages(len(request.tokens) + self._budget.ahead) - candidate.shared
+        needed = self._budget.pages(self._budget.with_drafts(request, len(request.tokens))) - candidate.shared
         while not self._has_room(needed):
             last = self._staying[-1] if self._staying else None
             if last is None or last.lease is None or last.terms.priority >= request.terms.priority:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from collections.abc import Sequence
 
 import pytest
@@ -65,9 +66,11 @@ class Contents:
 class LedgerMachine(RuleBasedStateMachine):
     """Plays the engine; the model chooses 7 or 8, and drafts are right now and then."""
 
+    budget = BUDGET
+
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(SLOTS, PAGES, BUDGET, PrefixCache(1000, 100))
+        self.ledger = Ledger(SLOTS, PAGES, self.budget, PrefixCache(1000, 100))
         self.contents = Contents()
         self.dice = random.Random(0)
         self.submitted = 0
@@ -104,6 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
             step, moves = self.ledger.next_step()
             self.play(moves)
             for piece in step.slices:
+                assert len(piece.lease.pages) >= self.budget.pages(self.budget.reach(piece))
                 self.contents.compute(piece)
                 chosen = self.chosen(piece)
                 self.play(self.ledger.advance(piece, chosen))
@@ -163,6 +167,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+class DraftingLedgerMachine(LedgerMachine):
+    """The same with a draft module, which writes keys and values ahead of what is known."""
+
+    budget = replace(BUDGET, ahead=5)
+
+
+TestDraftingLedger = DraftingLedgerMachine.TestCase
+TestDraftingLedger.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_a_pool_lends_each_unit_once() -> None:

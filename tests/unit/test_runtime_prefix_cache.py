@@ -224,9 +224,10 @@ def test_another_salt_never_hits(prompts: list[list[int]], seed: int) -> None:
     assert stats.prompt_tokens == sum(map(len, prompts))
 
 
+@MODULE
 @pytest.mark.parametrize("salt", ["", "s"])
-def test_a_prompt_that_needs_every_page_takes_them_from_kept_prefixes(salt: str) -> None:
-    engine = an_engine(ScriptedExecutor(), running=2, slots=6, pages=10)
+def test_a_prompt_that_needs_every_page_takes_them_from_kept_prefixes(salt: str, recomputed: int) -> None:
+    engine = an_engine(ScriptedExecutor(has_module=recomputed == 2), running=2, slots=6, pages=10)
     for seed in range(5):
         generate(engine, [some_tokens(40, seed)], ONE)
     long = some_tokens(10 * PAGE_TOKENS - 1, seed=9)
