@@ -2,8 +2,8 @@
 
 import random
 from collections import Counter
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
