@@ -8,6 +8,9 @@ from nemotron_api.errors import InvalidRequest
 
 MICROSECONDS: Final = 1_000_000
 LONGEST: Final = 256
+LONGEST_TIMEOUT: Final = 1 << 63
+LONGEST_STATE: Final = 512
+"""A trace state that is longer may be dropped, as W3C's Trace Context has it; a request may not for that."""
 """Characters a name or a salt may have."""
 HIGHEST_PRIORITY: Final = 1000
 
@@ -59,12 +62,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "timeout": Rule(
         "timeout_seconds",
         int,
-        lambda value: value >= 0,
+        lambda value: 0 <= value < LONGEST_TIMEOUT,
         "microseconds, 0 for no limit",
         lambda value: value / MICROSECONDS or None,
     ),
     "traceparent": Rule("traceparent", str, _short, f"a text of at most {LONGEST} characters"),
-    "tracestate": Rule("tracestate", str, lambda text: len(text) <= 2 * LONGEST, "a W3C trace state"),
+    "tracestate": Rule(
+        "tracestate",
+        str,
+        lambda text: True,
+        "a W3C trace state",
+        lambda text: text if len(text) <= LONGEST_STATE else "",
+    ),
 }
 
 

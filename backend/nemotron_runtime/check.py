@@ -66,6 +66,7 @@ def _check_sampling(sampling: SamplingParams, vocab_size: int) -> None:
             f"min_tokens is {sampling.min_tokens} and max_tokens {sampling.max_tokens}: lower min_tokens, or raise "
             "max_tokens"
         )
+    _check_ids("token that ends the answer", sorted(sampling.stop_ids), vocab_size)
     _check_bias(sampling, vocab_size)
     _check_bans(sampling, vocab_size)
     _check_thinking(sampling, vocab_size)
@@ -90,7 +91,7 @@ def _check_bans(sampling: SamplingParams, vocab_size: int) -> None:
     _check_ids("token of bad_words", [token for word in sampling.bad_words for token in word], vocab_size)
     ends = sampling.stop_ids if sampling.min_tokens else frozenset()
     banned = ends.union(word[-1] for word in sampling.bad_words)
-    if len([token for token in banned if 0 <= token < vocab_size]) >= vocab_size:
+    if len(banned) >= vocab_size:
         raise InvalidRequest(f"bad_words and min_tokens ban all {vocab_size} tokens: leave one to choose")
 
 

@@ -1,6 +1,7 @@
 """Run the step loop: take what was submitted, compute, hand out tokens."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class HybridEngine:
         terms: Terms = DEFAULT_TERMS,
     ) -> int:
         limit = self._runtime.max_sequence_tokens
-        sampling = sampling.ending_with(self._runtime.eos_token_ids)
+        sampling = sampling.ending_with(token for token in self._runtime.eos_token_ids if token < self._vocab_size)
         check(prompt, sampling, resumed=resumed, vocab_size=self._vocab_size, max_sequence_tokens=limit)
         with self._lock:
             self._refuse_if_stopped()
@@ -96,7 +97,8 @@ class HybridEngine:
             return self._ledger.stats(self._last_step_seconds)
 
     def heartbeat(self) -> float:
-        return time.monotonic() - self._last_turn
+        # A loop that ended never turns again: whoever waits for a sign of life need not wait long.
+        return math.inf if self._failure else time.monotonic() - self._last_turn
 
     def close(self) -> None:
         with self._lock:
@@ -184,7 +186,11 @@ class HybridEngine:
             for piece in pieces
             for draft in range(1 + len(piece.drafts))
         ]
-        rows = iter(zip(choose(logits, choices), logits.isfinite().all(-1).tolist(), strict=True))
+        finite = logits.isfinite().all(-1)
+        if not finite.all():
+            # What is no number has no order: a row that broke is not chosen from, so that it breaks nothing else.
+            logits = logits.masked_fill(~finite[:, None], 0.0)
+        rows = iter(zip(choose(logits, choices), finite.tolist(), strict=True))
         return {piece.request: _accepted(piece, [next(rows) for _ in range(1 + len(piece.drafts))]) for piece in pieces}
 
     def _hand_out(self, request: Request, chosen: Sequence[Chosen], reason: FinishReason | None) -> None:

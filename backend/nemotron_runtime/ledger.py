@@ -42,12 +42,7 @@ class Ledger:
 
     def next_step(self) -> tuple[Step, list[Move]]:
         """What to compute next, and what to move in memory before; the requests it admits run from now on."""
-        hits = self._candidates()
-        step = self._schedule(hits)
-        if not step.slices and hits:
-            # Whatever prefixes are spared, a sequence that is alone fits without them.
-            hits = dict.fromkeys(list(hits)[:1])
-            step = self._schedule(hits)
+        hits, step = self._admissible(self._candidates())
         moves: list[Move] = []
         for request in step.preempted:
             moves += self._preempt(request)
@@ -115,6 +110,19 @@ class Ledger:
     def _salt(self, request: Request) -> str:
         """What requests have in common that may share prefixes."""
         return f"{request.sampling.seed} {request.terms.salt}" if self._by_seed else request.terms.salt
+
+    def _admissible(self, hits: dict[Request, Hit | None]) -> tuple[dict[Request, Hit | None], Step]:
+        """The next step, and those of the candidates it is about.
+
+        Prefixes that candidates want are spared. Where that leaves no room for any of them although a place is free,
+        only the first one's is, and then none.
+        """
+        step = self._schedule(hits)
+        for fewer in (dict(list(hits.items())[:1]), dict.fromkeys(list(hits)[:1])):
+            if step.admitted or not hits or len(self.running) >= self._budget.running:
+                break
+            hits, step = fewer, self._schedule(fewer)
+        return hits, step
 
     def _schedule(self, hits: dict[Request, Hit | None]) -> Step:
         spared = {hit.entry for hit in hits.values() if hit}

@@ -180,33 +180,50 @@ class _Plan:
         """Give a waiting request a place, if there is one; those of lower priority make room."""
         request = candidate.request
         needed = self._budget.pages(self._budget.with_drafts(request, len(request.tokens))) - candidate.shared
-        while not self._has_room(needed):
-            last = self._staying[-1] if self._staying else None
-            if last is None or last.lease is None or last.terms.priority >= request.terms.priority:
-                return False
-            self._preempt(last)
-        piece = _slice(request, candidate.reused, self._left)
+        victims = self._victims(needed, request.terms.priority)
+        if victims is None:
+            return False
+        regained = sum(piece.tokens for victim in victims if (piece := self._prefill_of(victim)))
+        piece = _slice(request, candidate.reused, self._left + regained)
         if piece is None:
             return False
+        for victim in victims:
+            self._preempt(victim)
         self._slots -= 1
         self.admitted.append(candidate)
         self._staying.append(request)
         self._take(piece, needed)
         return True
 
-    def _has_room(self, pages: int) -> bool:
-        """Whether one more fits, and every other may still grow by a page, so that it is not taken out at once."""
-        margin = len(self._staying)
-        return self._slots > 0 and margin < self._budget.running and self._pages >= pages + margin
+    def _victims(self, pages: int, priority: int) -> list[Request] | None:
+        """Who of lower priority has to go so that one more fits; None where that does not suffice.
+
+        It fits when every other may still grow by a page, or it would be taken out at once.
+        """
+        staying, slots, free = list(self._staying), self._slots, self._pages
+        victims: list[Request] = []
+        while slots < 1 or len(staying) >= self._budget.running or free < pages + len(staying):
+            last = staying.pop() if staying else None
+            if last is None or last.lease is None or last.terms.priority >= priority:
+                return None
+            victims.append(last)
+            slots += 1
+            free += self._pools.freed_pages(last) + self._taken.get(last.id, 0)
+        return victims
+
+    def _prefill_of(self, request: Request) -> Slice | None:
+        """The part of a prompt that a request would compute."""
+        piece = self.slices.get(request.id)
+        return piece if piece and not piece.is_decode else None
 
     def _preempt(self, request: Request) -> None:
         self._staying.remove(request)
         self.preempted.append(request)
         self._slots += 1
         self._pages += self._pools.freed_pages(request) + self._taken.pop(request.id, 0)
-        piece = self.slices.pop(request.id, None)
-        if piece and not piece.is_decode:
+        if piece := self._prefill_of(request):
             self._left += piece.tokens
+        self.slices.pop(request.id, None)
 
     def _take(self, piece: Slice, pages: int) -> None:
         self._pages -= pages

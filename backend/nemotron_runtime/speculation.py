@@ -17,6 +17,9 @@ from nemotron_runtime.tails import WINDOW
 
 MOST_DRAFTS = WINDOW - 1
 
+LOOKED_BACK = 4096
+"""Tokens of a prompt that drafts are looked up in: all streams wait while they are indexed, and each takes memory."""
+
 PATIENCE = 16
 """Steps without a draft after which only every 16th asks whether one would pay."""
 
@@ -51,7 +54,8 @@ class LookUp:
     """Drafts from what followed the same tokens earlier in the same text."""
 
     def __init__(self) -> None:
-        self._indices: dict[int, NgramIndex] = {}
+        self._indices: dict[int, tuple[int, NgramIndex]] = {}
+        """By request: the token that its index begins with, and the index."""
         self._found: list[Draft] = []
 
     def limits(self, streams: Sequence[Request], most: Sequence[int]) -> list[int]:
@@ -63,11 +67,13 @@ class LookUp:
 
     def forget(self, requests: Sequence[Request]) -> None:
         kept = {request.id for request in requests}
-        self._indices = {number: index for number, index in self._indices.items() if number in kept}
+        self._indices = {number: each for number, each in self._indices.items() if number in kept}
 
     def _index(self, request: Request) -> NgramIndex:
-        index = self._indices.setdefault(request.id, NgramIndex())
-        index.extend(request.tokens[len(index) :])
+        if request.id not in self._indices:
+            self._indices[request.id] = max(0, len(request.tokens) - LOOKED_BACK), NgramIndex()
+        start, index = self._indices[request.id]
+        index.extend(request.tokens[start + len(index) :])
         return index
 
 
@@ -173,8 +179,8 @@ class Speculation:
         self._lengths.learn(lengths, accepted, seconds + self._drafting_seconds if alone else None)
 
     def _forget(self, running: Sequence[Request]) -> None:
-        """Drop what is known of requests that are gone, now and then."""
-        if len(self._accepted) > 2 * len(running) + 8:
+        """Drop what is known of requests that are gone."""
+        if len(self._accepted) > len(running):
             kept = {request.id for request in running}
             self._accepted = {number: each for number, each in self._accepted.items() if number in kept}
             self._drafter.forget(running)

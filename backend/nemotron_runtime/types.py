@@ -26,7 +26,8 @@ class ThinkingBudget:
 class SamplingParams:
     """How to choose tokens, and when to end.
 
-    `temperature` 0 is greedy. The same seed, prompt and parameters give the same tokens, whatever else is running.
+    `temperature` 0 is greedy. The same seed, prompt and parameters give the same tokens whatever else is running: in
+    exact mode always, else wherever the last bits of the logits do not decide.
     A model's logits are changed in this order: bias, repetition penalty, presence and frequency penalty, bans,
     temperature, min_p, top_k, top_p.
     """

@@ -113,3 +113,11 @@ def test_an_answer_is_resumed_up_to_its_last_token() -> None:
     sampling = SamplingParams(max_tokens=63, stop_ids=frozenset({7}))
 
     check([1], sampling, resumed=[3] * 62, vocab_size=32, max_sequence_tokens=64)
+
+
+@pytest.mark.parametrize("token", [-1, 61])
+def test_a_token_that_ends_the_answer_must_be_one(token: int) -> None:
+    sampling = SamplingParams(stop_ids=frozenset({5, token}), min_tokens=2)
+
+    with pytest.raises(InvalidRequest, match=f"token that ends the answer {token} at position . is outside"):
+        check([5], sampling, vocab_size=61, max_sequence_tokens=100)

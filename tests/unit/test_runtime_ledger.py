@@ -242,3 +242,23 @@ def test_a_full_engine_looks_nobody_up() -> None:
 
     assert before > 0
     assert cache.looked_up == before
+
+
+def test_prefixes_that_candidates_want_keep_no_place_empty() -> None:
+    # given two slots beside those of two running requests, both with a prefix that somebody who waits wants
+    ledger = Ledger(3, 40, Budget(24, PAGE_TOKENS, running=2), PrefixCache(1000, 100))
+    texts = [[number] * 20 for number in range(3)]
+    for number, text in enumerate(texts):
+        request = Request(number, 20, list(text), SamplingParams(max_tokens=1), lambda event: None, stops=[20])
+        ledger.add(request)
+        for piece in ledger.next_step()[0].slices:
+            ledger.advance(piece, [7])
+        ledger.finish(request)
+    for number, text in enumerate(texts):
+        ledger.add(Request(10 + number, 22, [*text, 7, 7], SamplingParams(max_tokens=9), lambda event: None))
+
+    ledger.next_step()
+
+    assert ledger.stats(0.0).running > 0
+    ledger.next_step()
+    assert ledger.stats(0.0).running == 2

@@ -240,3 +240,31 @@ def test_a_step_stays_inside_its_budget_and_the_pools(
     assert list(step.admitted) == line[: len(step.admitted)]
     assert [piece.tokens for piece in step.slices] == sorted(piece.tokens for piece in step.slices)
     assert not {piece.request.id for piece in step.slices} & set(ids(step.preempted))
+
+
+def test_nobody_gives_up_a_place_for_one_who_cannot_have_it_yet() -> None:
+    # given a prompt that takes the whole budget, so that one of higher priority than the other could compute nothing
+    prefill = running(1, prompt=30, computed=4, priority=1)
+    decode = running(2, prompt=3, computed=3, generated=1)
+
+    step = schedule([new(3, prompt=5, priority=1)], [prefill, decode], room(slots=0), BUDGET)
+
+    assert (ids(step.preempted), step.admitted) == ([], ())
+    assert {piece.request.id for piece in step.slices} == {1, 2}
+
+
+def test_nobody_gives_up_a_place_that_would_not_suffice() -> None:
+    # given one of low priority with a page, and a prompt that needs more pages than that and those of nobody
+    decodes = [running(1, prompt=3, computed=3, generated=1, priority=2), running(2, prompt=3, computed=3, generated=1)]
+
+    step = schedule([new(3, prompt=40, priority=1)], decodes, room(slots=1, pages=3), BUDGET)
+
+    assert (ids(step.preempted), step.admitted) == ([], ())
+
+
+def test_a_prompt_that_makes_room_leaves_its_share_of_the_budget() -> None:
+    prefill = running(1, prompt=30, computed=4)
+
+    step = schedule([new(2, prompt=8, priority=1)], [prefill], room(slots=0), BUDGET)
+
+    assert (ids(step.preempted), decided(step)) == ([1], [(2, 0, 8)])

@@ -11,7 +11,7 @@ from nemotron_runtime import SamplingParams
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.request import Lease, Request
 from nemotron_runtime.scheduler import Slice
-from nemotron_runtime.speculation import MOST_DRAFTS, LookUp, Speculation
+from nemotron_runtime.speculation import LOOKED_BACK, MOST_DRAFTS, LookUp, Speculation
 
 pytestmark = pytest.mark.unit
 
@@ -111,4 +111,19 @@ def test_streams_that_are_gone_are_forgotten() -> None:
         request = a_stream(number, [7] * 8)
         speculation.follow([a_step(request, [7])], {request: [7]}, 0.01, [request])
 
-    assert len(speculation.remembered) < 20
+    assert speculation.remembered == {99}
+    request.lease = None
+    speculation.follow([a_step(request, [7])], {request: [7]}, 0.01, [])
+    assert speculation.remembered == set()
+
+
+@pytest.mark.parametrize(
+    ("between", "drafts"), [pytest.param(50, (3, 4), id="near"), pytest.param(LOOKED_BACK, (), id="too-far-back")]
+)
+def test_a_long_text_is_looked_up_from_near_its_end_on(between: int, drafts: tuple[int, ...]) -> None:
+    # given a text that ends as it began, or as it went on a while ago
+    request = a_stream(1, [1, 2, 3, 4, *range(10, 10 + between), 1], max_tokens=10_000)
+
+    Speculation(LookUp(), Asked([2])).follow([a_step(request, [2])], {request: [2]}, 0.01, [request])
+
+    assert request.drafts == drafts
