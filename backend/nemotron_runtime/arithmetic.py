@@ -1,6 +1,6 @@
 """Choose how to compute: as is fastest, or so that a token's bits are the same in any company (tier E1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from nemotron_kernels.activation import sigmoid, silu, softplus
 from nemotron_kernels.linear import linear_in_tiles
 from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window
-from nemotron_kernels.ssd import Rounded, ssd_scan, ssd_window, unrounded
+from nemotron_kernels.reduction import mean, mean_by_halves
+from nemotron_kernels.ssd import Rounded, in_units, ssd_advance, ssd_scan, ssd_window, unrounded
 from nemotron_runtime.batch import Span, Window
 from nemotron_runtime.ring import Ring, Tail
 from nemotron_runtime.tails import BLOCK, RING
@@ -37,6 +38,12 @@ class Arithmetic:
     silu: Callable[[Tensor], Tensor]
     softplus: Callable[[Tensor], Tensor]
     sigmoid: Callable[[Tensor], Tensor]
+    addends: Callable[[Tensor], Tensor]
+    """FP64 log decays, as they are to be added up."""
+    mean: Callable[[Tensor], Tensor]
+    """(…, n) → (…, 1)."""
+    advance: Callable[..., Tensor]
+    """As `ssd_advance`."""
 
 
 def _window(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
@@ -59,8 +66,23 @@ def _window_in_blocks(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Te
     padded = C.new_zeros(b, RING, C.shape[1], C.shape[3])
     padded[rows, asked] = C.transpose(1, 2)
     state, before, C = ring.states.read(slots), ring.before[slots], padded.transpose(1, 2)
-    y, _ = ssd_scan(state, before, x, B, C, *logs, chunk=BLOCK, rounded=ring.rounding(window.seeds, window.anchors))
+    y = torch.cat(
+        [
+            ssd_scan(*parts, chunk=BLOCK, rounded=ring.rounding(seed, anchor))[0]
+            for *parts, seed, anchor in _each(state, before, x, B, C, *logs, window.seeds, window.anchors)
+        ]
+    )
     return y.transpose(1, 2)[rows, asked].transpose(1, 2)
+
+
+def _advance_each(*parts: Tensor) -> Tensor:
+    return torch.cat([ssd_advance(*of_one) for of_one in _each(*parts)])
+
+
+def _each(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Sequence by sequence: libraries choose their order of summation by how many matrices there are, too."""
+    # Copies begin where an allocation does, whichever sequence it is.
+    return zip(*(map(Tensor.clone, torch.split(part, 1)) for part in parts), strict=True)
 
 
 def _scan(
@@ -118,7 +140,19 @@ def _attend_span_in_splits(queries: Tensor, keys: Tensor, values: Tensor, span: 
     return attend_in_splits(queries, keys, values, tables, positions)
 
 
-FAST = Arithmetic(F.linear, _window, _scan, _attend_window, _attend_span, F.silu, F.softplus, torch.sigmoid)
+FAST = Arithmetic(
+    F.linear,
+    _window,
+    _scan,
+    _attend_window,
+    _attend_span,
+    F.silu,
+    F.softplus,
+    torch.sigmoid,
+    Tensor.double,
+    mean,
+    ssd_advance,
+)
 EXACT = Arithmetic(
     linear_in_tiles,
     _window_in_blocks,
@@ -128,4 +162,7 @@ EXACT = Arithmetic(
     silu,
     softplus,
     sigmoid,
+    in_units,
+    mean_by_halves,
+    _advance_each,
 )

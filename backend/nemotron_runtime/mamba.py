@@ -40,19 +40,22 @@ class Mamba:
         outputs = [self._window(xbc[window.rows], dt[window.rows], window, ring) for window in batch.windows]
         outputs += [self._span(xbc[span.rows], dt[span.rows], span, ring) for span in batch.spans]
         y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        silu, mean = self.arithmetic.silu, self.arithmetic.mean
         return self.out_proj(
-            gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps, silu=self.arithmetic.silu)
+            gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps, silu=silu, mean=mean)
         )
 
     def _window(self, xbc: Tensor, dt: Tensor, window: Window, ring: Ring) -> Tensor:
         """xbc: (b · q, c), dt: (b · q, h) → (b · q, h · p)."""
         if window.commit:
-            ring.commit(window.commit)
+            ring.commit(window.commit, self.arithmetic.advance)
         x, B, C = self._split(
             causal_conv1d(ring.write_taps(window, xbc), self.conv_weight, self.conv_bias, self.arithmetic.silu)
         )
         dt = dt.view(len(x), window.count, -1)
-        sums, keys = log_decays(ring.sums_before(window), dt, self.A, self.dt_bias, self.arithmetic.softplus)
+        sums, keys = log_decays(
+            ring.sums_before(window), dt, self.A, self.dt_bias, self.arithmetic.softplus, self.arithmetic.addends
+        )
         ring.write(window.new, Tail(x, B, sums, keys))
         y = self.arithmetic.window(ring, window, C, sums).addcmul(x, self.D[:, None, None])
         return y.transpose(1, 2).reshape(len(xbc), -1)
@@ -63,7 +66,9 @@ class Mamba:
         x, B, C = self._split(causal_conv1d(inputs, self.conv_weight, self.conv_bias, self.arithmetic.silu)[None])
         tail, old = ring.tail(span), span.start - span.anchor
         before = tail.sums[..., -1] if old else ring.before[span.slot, None]
-        sums, keys = log_decays(before, dt[None], self.A, self.dt_bias, self.arithmetic.softplus)
+        sums, keys = log_decays(
+            before, dt[None], self.A, self.dt_bias, self.arithmetic.softplus, self.arithmetic.addends
+        )
         tokens = tail.followed_by(Tail(x, B, sums, keys))
         # What the old tokens give is known already, so it does not matter what they ask for.
         C = torch.cat([C.new_zeros(1, C.shape[1], old, C.shape[3]), C], 2)

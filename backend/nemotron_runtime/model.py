@@ -7,19 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemotron_api.hybrid_config import ATTENTION, MAMBA, MLP, MOE, HybridConfig
-from nemotron_kernels.rms_norm import rms_norm
 from nemotron_runtime import attention, experts, mamba
 from nemotron_runtime.arithmetic import FAST, Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
-from nemotron_runtime.weights import Linear, Weights
+from nemotron_runtime.weights import Linear, Norm, Weights
 
 Mixer = Callable[[Tensor, Batch, Memory], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    norm: Tensor
+    norm: Norm
     mixer: Mixer
 
 
@@ -27,22 +26,18 @@ class Block:
 class Model:
     """The whole network; it owns weights, never memory."""
 
-    norm_eps: float
     embeddings: Tensor
     blocks: tuple[Block, ...]
-    final_norm: Tensor
+    norm: Norm
+    """(t, d) → (t, d), what the head and a draft module take."""
     head: Linear
 
     def __call__(self, batch: Batch, memory: Memory) -> Tensor:
         """(t, d) after the last block. Advances the memory of every sequence in the batch."""
         h = F.embedding(batch.tokens, self.embeddings)
         for block in self.blocks:
-            h = h + block.mixer(rms_norm(h, block.norm, self.norm_eps), batch, memory)
+            h = h + block.mixer(block.norm(h), batch, memory)
         return h
-
-    def norm(self, h: Tensor) -> Tensor:
-        """(t, d) → (t, d), what the head and a draft module take."""
-        return rms_norm(h, self.final_norm, self.norm_eps)
 
     def logits(self, normed: Tensor) -> Tensor:
         """(t, d) → FP32 (t, vocabulary)."""
@@ -53,17 +48,17 @@ def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arith
     """The network of a packed engine's tensors."""
     weights = Weights(tensors, arithmetic.linear)
     return Model(
-        norm_eps=config.norm_eps,
         embeddings=weights.tensor("embeddings.weight"),
         blocks=tuple(_block(config, arithmetic, index, weights) for index in range(len(config.pattern))),
-        final_norm=weights.tensor("norm_f.weight"),
+        norm=Norm(weights.tensor("norm_f.weight"), config.norm_eps, arithmetic.mean),
         head=weights.linear("lm_head"),
     )
 
 
 def _block(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Block:
     here = weights.under(f"layers.{index}")
-    return Block(here.tensor("norm.weight"), _mixer(config, arithmetic, index, here.under("mixer")))
+    norm = Norm(here.tensor("norm.weight"), config.norm_eps, arithmetic.mean)
+    return Block(norm, _mixer(config, arithmetic, index, here.under("mixer")))
 
 
 def _mixer(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Mixer:

@@ -16,14 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemotron_api.hybrid_config import ATTENTION, MLP, MOE, HybridConfig
-from nemotron_kernels.rms_norm import rms_norm
 from nemotron_runtime import attention, experts
 from nemotron_runtime.arithmetic import FAST, Arithmetic
 from nemotron_runtime.attention import Attention
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.model import Block, Mixer
-from nemotron_runtime.weights import Linear, Weights
+from nemotron_runtime.weights import Linear, Norm, Weights
 
 Further = Callable[[Sequence[int], int], Batch]
 """Which sequences (r), and how far on → the batch of one row for each, so many positions after its last one."""
@@ -36,15 +35,14 @@ Choose = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], Sequence[int
 class Mtp:
     """The module; embeddings and head are the model's own."""
 
-    norm_eps: float
     embeddings: Tensor
-    token_norm: Tensor
-    hidden_norm: Tensor
+    token_norm: Norm
+    hidden_norm: Norm
     projection: Linear
     blocks: tuple[Block, ...]
     last_attention: int
     """Which of the blocks is the last to keep keys and values; -1 where none does."""
-    final_norm: Tensor
+    final_norm: Norm
     head: Linear
 
     def __call__(self, hidden: Tensor, following: Tensor, batch: Batch, memory: Memory) -> Tensor:
@@ -55,7 +53,7 @@ class Mtp:
         row looks ahead of its position.
         """
         h = self._run(hidden, following, self.blocks, batch, memory)
-        return rms_norm(h, self.final_norm, self.norm_eps)
+        return self.final_norm(h)
 
     def remember(self, hidden: Tensor, following: Tensor, batch: Batch, memory: Memory) -> None:
         """Write keys and values alone, which is cheap, for rows after which nothing is to be drafted now."""
@@ -64,17 +62,17 @@ class Mtp:
         h = self._run(hidden, following, self.blocks[: self.last_attention], batch, memory)
         last = self.blocks[self.last_attention]
         if isinstance(last.mixer, Attention):
-            last.mixer.remember(rms_norm(h, last.norm, self.norm_eps), batch, memory)
+            last.mixer.remember(last.norm(h), batch, memory)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(t, d) of what the module returned → FP32 (t, vocabulary)."""
         return self.head(hidden).float()
 
     def _run(self, hidden: Tensor, following: Tensor, blocks: Sequence[Block], batch: Batch, memory: Memory) -> Tensor:
-        token = rms_norm(F.embedding(following, self.embeddings), self.token_norm, self.norm_eps)
-        h = self.projection(torch.cat([token, rms_norm(hidden, self.hidden_norm, self.norm_eps)], dim=-1))
+        token = self.token_norm(F.embedding(following, self.embeddings))
+        h = self.projection(torch.cat([token, self.hidden_norm(hidden)], dim=-1))
         for block in blocks:
-            h = h + block.mixer(rms_norm(h, block.norm, self.norm_eps), batch, memory)
+            h = h + block.mixer(block.norm(h), batch, memory)
         return h
 
 
@@ -111,15 +109,18 @@ def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arith
     if not pattern or weights.maybe("mtp.eh_proj.weight") is None:
         return None
     own = weights.under("mtp")
+
+    def norm(name: str) -> Norm:
+        return Norm(own.tensor(f"{name}.weight"), config.norm_eps, arithmetic.mean)
+
     return Mtp(
-        norm_eps=config.norm_eps,
         embeddings=weights.tensor("embeddings.weight"),
-        token_norm=own.tensor("enorm.weight"),
-        hidden_norm=own.tensor("hnorm.weight"),
+        token_norm=norm("enorm"),
+        hidden_norm=norm("hnorm"),
         projection=own.linear("eh_proj"),
         blocks=tuple(_block(config, arithmetic, index, own.under(str(index))) for index in range(len(pattern))),
         last_attention=pattern.rfind(ATTENTION),
-        final_norm=own.tensor("final_norm.weight"),
+        final_norm=norm("final_norm"),
         head=weights.linear("lm_head"),
     )
 
@@ -132,4 +133,5 @@ def _block(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: We
         MOE: lambda: experts.build_experts(config, arithmetic, mixer),
         MLP: lambda: experts.build_mlp(mixer),
     }
-    return Block(weights.tensor("norm.weight"), builders[config.mtp_pattern[index]]())
+    norm = Norm(weights.tensor("norm.weight"), config.norm_eps, arithmetic.mean)
+    return Block(norm, builders[config.mtp_pattern[index]]())

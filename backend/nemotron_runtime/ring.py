@@ -1,11 +1,12 @@
 """Keep one Mamba block's states, and beside each the tokens since: what was computed can be cut back to any of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nemotron_kernels.ssd import Rounded, ssd_advance
+from nemotron_kernels.ssd import Rounded
 from nemotron_runtime.batch import Span, Window
 from nemotron_runtime.places import Commit, Places
 from nemotron_runtime.states import Chance, States
@@ -61,12 +62,12 @@ class Ring:
     keys: Tensor
     """(slot, h, r) FP64, K."""
 
-    def commit(self, due: Commit) -> None:
-        """Move anchors on by a block, and empty the places of its tokens."""
+    def commit(self, due: Commit, advance: Callable[..., Tensor]) -> None:
+        """Move anchors on by a block, `advance`, and empty the places of its tokens."""
         b = len(due.slots)
         tail = self._tail(due.places, b)
         state, before = self.states.read(due.slots), self.before.index_select(0, due.slots)
-        state = ssd_advance(state, before, tail.x, tail.B, tail.sums, tail.keys)
+        state = advance(state, before, tail.x, tail.B, tail.sums, tail.keys)
         self.states.write(due.slots, state, Chance(due.seeds, due.anchors))
         self.before.index_copy_(0, due.slots, tail.sums[..., -1])
         self.keys.view(-1).index_fill_(0, due.places.heads, torch.inf)

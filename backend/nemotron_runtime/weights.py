@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from nemotron_kernels.rms_norm import rms_norm
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -16,6 +18,18 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.product(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """x: (t, d) → (t, d), each row at root mean square 1, times the weight."""
+
+    weight: Tensor
+    eps: float
+    mean: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps, self.mean)
 
 
 @dataclass(frozen=True, slots=True)

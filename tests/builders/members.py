@@ -113,6 +113,7 @@ def a_scale(random: np.random.Generator) -> float:
 
 def e4m3(code: int) -> float:
     """One sign, four bits of exponent, three of mantissa; https://arxiv.org/abs/2209.05433, table 1."""
+    code = int(code)  # a byte of numpy's stays a byte in what is computed from it
     sign, exponent, mantissa = -1.0 if code & 0x80 else 1.0, code >> 3 & 0xF, code & 7
     if exponent == 15 and mantissa == 7:
         return float("nan")

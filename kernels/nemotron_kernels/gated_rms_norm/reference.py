@@ -9,11 +9,20 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from nemotron_kernels import reduction
+
 
 def gated_rms_norm(
-    y: Tensor, z: Tensor, weight: Tensor, *, groups: int, eps: float, silu: Callable[[Tensor], Tensor] = F.silu
+    y: Tensor,
+    z: Tensor,
+    weight: Tensor,
+    *,
+    groups: int,
+    eps: float,
+    silu: Callable[[Tensor], Tensor] = F.silu,
+    mean: Callable[[Tensor], Tensor] = reduction.mean,
 ) -> Tensor:
     """y: (…, c) in any dtype, z: (…, c) the gate, weight: (c) → (…, c) in the gate's dtype."""
     gated = (y.float() * silu(z.float())).view(*y.shape[:-1], groups, -1)
-    scaled = gated * (gated.square().mean(-1, keepdim=True) + eps).rsqrt()
+    scaled = gated * (mean(gated.square()) + eps).rsqrt()
     return weight.to(z.dtype) * scaled.view(y.shape).to(z.dtype)

@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemotron_kernels.paged_attention.store import raw
+from nemotron_kernels.reduction import sum_by_halves
 
 SPLIT_TOKENS = 64
+TILE_QUERIES = 16
+"""Computed together: libraries choose their order of summation by how many there are, too."""
 
 
 def attend_in_splits(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor) -> Tensor:
@@ -18,6 +21,14 @@ def attend_in_splits(queries: Tensor, keys: Tensor, values: Tensor, tables: Tens
 
     Softmax is FP32. Pages beyond a query's position may be anyone's but must hold finite numbers.
     """
+    t = len(queries)
+    queries, tables = (F.pad(each, (*[0, 0] * (each.ndim - 1), 0, -t % TILE_QUERIES)) for each in (queries, tables))
+    tiles = (torch.split(each, TILE_QUERIES) for each in (queries, tables, F.pad(positions, (0, -t % TILE_QUERIES))))
+    return torch.cat([_attend(tile, keys, values, table, at) for tile, table, at in zip(*tiles, strict=True)])[:t]
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor) -> Tensor:
+    """The same for a tile of queries."""
     (t, q, d), (_, s, k, _) = queries.shape, keys.shape
     grouped = queries.float().contiguous().view(t, k, q // k, d)
     most = torch.full((t, k, q // k, 1), -torch.inf, device=queries.device)
@@ -30,7 +41,7 @@ def attend_in_splits(queries: Tensor, keys: Tensor, values: Tensor, tables: Tens
         scores = (grouped @ k_split.transpose(-1, -2) * d**-0.5).masked_fill(~seen[:, None, None], -torch.inf)
         next_most = torch.maximum(most, scores.amax(-1, keepdim=True))
         shares, faded = (scores - next_most).exp(), (most - next_most).exp()
-        total = total * faded + shares.sum(-1, keepdim=True)
+        total = total * faded + sum_by_halves(shares)
         out = out * faded + shares @ v_split
         most = next_most
     return (out / total).view(t, q, d).to(queries.dtype)

@@ -6,13 +6,14 @@ number per head and token, kept beside x_j and B_j, says all about its weight at
 """
 
 from nemotron_kernels.ssd.block import ssd_advance, ssd_block
-from nemotron_kernels.ssd.decay import log_decays
+from nemotron_kernels.ssd.decay import in_units, log_decays
 from nemotron_kernels.ssd.reference import ssd_sequential
 from nemotron_kernels.ssd.scan import Rounded, ssd_scan, unrounded
 from nemotron_kernels.ssd.window import ssd_window
 
 __all__ = [
     "Rounded",
+    "in_units",
     "log_decays",
     "ssd_advance",
     "ssd_block",
