@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tests.conftest  # noqa: F401 - its settings hold here, too
+from nemotron_runtime.device import round_as_typed
 from nemotron_runtime.executor import open_executor
 from tests.builders.company import Opener
 
@@ -36,7 +37,9 @@ def opener(device: str) -> Opener:
 
 @pytest.fixture(scope="module")
 def tensors_there(device: str) -> Iterator[None]:
-    """Tensors are made on the device unless a test says otherwise."""
+    """Tensors are made on the device unless a test says otherwise, and torch's own convolution is no TF32 one."""
+    round_as_typed()
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.set_default_device(device)
     yield
     torch.set_default_device(None)

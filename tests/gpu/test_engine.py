@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from nemotron_kernels.stochastic_rounding import to_half, uniform
 from nemotron_runtime import SamplingParams, open_engine, pack
 from nemotron_runtime.config import load_config
 from nemotron_runtime.executor import open_executor
@@ -67,3 +68,13 @@ def test_noise_has_the_same_bits_as_on_a_cpu(device: str) -> None:
     keys, ids = torch.arange(50)[:, None] * 0x9E3779B97F4A7C1, torch.arange(20_000)
 
     assert torch.equal(gumbel(keys.to(device), ids.to(device)).cpu(), gumbel(keys, ids))
+
+
+def test_states_are_rounded_to_the_same_halves_as_on_a_cpu(device: str) -> None:
+    seeds, positions = torch.tensor([3, 2**40]), torch.tensor([16, 1 << 20])
+    values = some_logits(2, vocabulary=5000)
+    here = uniform(seeds, positions, 5, 5000)
+    there = uniform(seeds.to(device), positions.to(device), 5, 5000)
+
+    assert torch.equal(there.cpu(), here)
+    assert torch.equal(to_half(values.to(device), there).cpu(), to_half(values, here))
