@@ -36,9 +36,10 @@ class Holdings:
         wanted = {page for entry in spared for page in entry.pages} & self._only_kept
         return self.pages.free + len(self._only_kept) - len(wanted), len(wanted)
 
-    def pages_freed_by(self, lease: Lease) -> int:
-        """At least how many pages are free, or only kept, once the lease ends."""
-        return sum(self.pages.holders(page) - self._entries_of[page] == 1 for page in lease.pages)
+    def pages_freed_by(self, lease: Lease, spared: Collection[Entry]) -> int:
+        """At least how many pages are free, or kept by entries that are not spared, once the lease ends."""
+        kept = {page for entry in spared for page in entry.pages}
+        return sum(page not in kept and self.pages.holders(page) - self._entries_of[page] == 1 for page in lease.pages)
 
     def lend(self, hit: Hit | None, spared: Collection[Entry]) -> tuple[Lease, list[Move]]:
         """A slot for a new sequence, with what the hit knows already."""

@@ -131,7 +131,7 @@ class Ledger:
             slots=self.holdings.free_slots(spared),
             pages=pages,
             spared_pages=wanted,
-            freed_pages=lambda request: self.holdings.pages_freed_by(request.held),
+            freed_pages=lambda request: self.holdings.pages_freed_by(request.held, spared),
         )
         return schedule([self._candidate(*each) for each in hits.items()], self.running, pools, self._budget)
 

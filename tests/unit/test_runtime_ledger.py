@@ -262,3 +262,32 @@ def test_prefixes_that_candidates_want_keep_no_place_empty() -> None:
     assert ledger.stats(0.0).running > 0
     ledger.next_step()
     assert ledger.stats(0.0).running == 2
+
+
+def test_pages_that_the_winner_of_a_place_shares_with_the_loser_are_not_counted_as_free() -> None:
+    # given a prompt of low priority whose prefix is kept, beside one of high priority, and four pages more
+    ledger = Ledger(4, 12, Budget(400, PAGE_TOKENS, running=2), PrefixCache(1000, 100))
+
+    def ask(number: int, tokens: list[int], max_tokens: int, priority: int) -> Request:
+        sampling, terms = SamplingParams(max_tokens=max_tokens), Terms(priority=priority)
+        request = Request(number, len(tokens), tokens, sampling, lambda event: None, terms, stops=[len(tokens)])
+        ledger.add(request)
+        return request
+
+    def step() -> None:
+        for piece in ledger.next_step()[0].slices:
+            ledger.advance(piece, [9] if piece.is_last else [])
+            if piece.is_last and piece.request.finish_reason:
+                ledger.finish(piece.request)
+
+    ask(1, [5] * 96, 9, priority=0)
+    ask(2, [6] * 20, 9, priority=1)
+    step()
+
+    # when one of high priority goes on from the kept prefix, with more than four pages hold
+    last = ask(3, [*[5] * 96, *[8] * 80], 1, priority=1)
+    for _ in range(20):
+        step()
+
+    assert last.generated == 1
+    assert ledger.all() == ()
