@@ -137,13 +137,13 @@ class TestRecovery:
         world.until_ready()
         world.until(lambda: len(world.api.list(NA, world.namespace)) == 2)
 
-    def test_a_job_deleted_by_hand_is_another_attempt(self, world: World) -> None:
+    def test_a_job_deleted_by_hand_is_made_again(self, world: World) -> None:
         world.node.jobs = running_for_ever
         world.deploy()
         (job,) = world.until(lambda: world.api.list(JOB, world.namespace))
-        world.api.delete(JOB, world.namespace, job["metadata"]["name"])
-        second = job["metadata"]["name"].removesuffix("1") + "2"
-        world.until(lambda: world.api.find(JOB, world.namespace, second))
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        world.api.delete(JOB, world.namespace, name)
+        world.until(lambda: (found := world.api.find(JOB, world.namespace, name)) and found["metadata"]["uid"] != uid)
         world.node.jobs = sealed
         world.until_ready()
 
