@@ -1,5 +1,6 @@
 """Start the launcher with a real tritonserver."""
 
+import contextlib
 import json
 import os
 import signal
@@ -164,12 +165,14 @@ def free_ports(*names: str) -> dict[str, int]:
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """Process id and name of everything that `pid` started, directly or not."""
+    """Process id and name of everything that `pid` started, directly or not; what ends meanwhile may be missing."""
     found: list[tuple[int, str]] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found.append((child, Path(f"/proc/{child}/comm").read_text().strip()))
-            found.extend(descendants(child))
+        # Threads and processes come and go between the list of them and a look at one.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, task.read_text().split()):
+                found.append((child, Path(f"/proc/{child}/comm").read_text().strip()))
+                found.extend(descendants(child))
     return found
 
 
