@@ -24,7 +24,7 @@ def open_engine(
     threads: int | None = None,
     max_waiting: int = 256,
     exact: bool = False,
-    drafts: bool = True,
+    drafts: bool = False,
     device: str | None = None,
     park_directory: Path | None = None,
 ) -> HybridEngine:
@@ -33,9 +33,10 @@ def open_engine(
     `threads` is how many threads compute a step; None chooses by weights and cores. `exact` computes every token to
     the same bits whatever else runs (tier E1), which is slower. `drafts` lets streams guess ahead where it pays, with
     the model's own module or, where it has none, from their own text; it changes tokens no more than other company
-    does. `device` is one of torch's; None takes CUDA where there is any. Sessions that lose their place to others are
-    kept in files in `park_directory`, this engine's alone; without one, in memory. Raises EngineMismatch for a
-    directory that this runtime did not pack, and for a device that is not there.
+    does, and is off by default, as on small models on a CPU it costs more than it gains. `device` is one of torch's;
+    None takes CUDA where there is any. Sessions that lose their place to others are kept in files in `park_directory`,
+    this engine's alone; without one, in memory. Raises EngineMismatch for a directory that this runtime did not pack,
+    and for a device that is not there.
     """
     runtime = load_config(directory)
     config, executor = open_executor(
