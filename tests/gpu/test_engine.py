@@ -34,7 +34,7 @@ def an_engine(directory: Path) -> Path:
 
 def test_an_engine_that_drafts_answers_as_transformers_does(device: str, tmp_path: Path) -> None:
     expected = goldens()
-    engine = open_engine(an_engine(tmp_path), device=device)
+    engine = open_engine(an_engine(tmp_path), device=device, drafts=True)
 
     sampling = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     answers = generate(engine, [golden.prompt for golden in expected] * 3, sampling)
