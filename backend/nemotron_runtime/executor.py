@@ -179,6 +179,7 @@ def open_executor(
     *,
     threads: int | None = None,
     exact: bool = False,
+    drafts: bool = True,
     device: str | None = "cpu",
     park_directory: Path | None = None,
 ) -> tuple[HybridConfig, TorchExecutor]:
@@ -193,7 +194,8 @@ def open_executor(
     with torch.inference_mode():
         tensors = {name: tensor.to(place) for name, tensor in tensors.items()}
         arithmetic = EXACT if exact else FAST
-        network, module = model.build(config, tensors, arithmetic), mtp.build(config, tensors, arithmetic)
+        network = model.build(config, tensors, arithmetic)
+        module = mtp.build(config, tensors, arithmetic) if drafts else None
     memory = Memory(mtp.with_room(config) if module else config, runtime, place)
     parking = InFiles(park_directory) if park_directory else InMemory()
     return config, TorchExecutor(config, network, module, memory, threads=threads, parking=parking)

@@ -40,9 +40,9 @@ def open_engine(
     """
     runtime = load_config(directory)
     config, executor = open_executor(
-        directory, runtime, threads=threads, exact=exact, device=device, park_directory=park_directory
+        directory, runtime, threads=threads, exact=exact, drafts=drafts, device=device, park_directory=park_directory
     )
-    uses_module = drafts and executor.has_module
+    uses_module = executor.has_module
     return HybridEngine(
         executor,
         open_ledger(config, runtime, uses_module=uses_module),
