@@ -1,10 +1,12 @@
 """Talk to the API server: raw JSON over `kubernetes.aio`'s connection and credentials."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from aiohttp import ClientConnectionError
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
@@ -14,6 +16,9 @@ from nemotron_operator.objects import KINDS, Kind, Manifest, Ref
 _LOG_TAIL_BYTES = 1024
 _SECONDS = 30.0
 _REFUSALS = frozenset({400, 403, 422})
+_OVERLOADS = frozenset({429, 500, 502, 503, 504})
+_PAUSES_SECONDS = (0.1, 0.4, 1.6)
+"""Between the tries of one request; a server that says how long to wait is waited for that long."""
 _REFUSAL_CHARACTERS = 1000
 
 
@@ -155,6 +160,22 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
     ) -> bytes:
+        # A key whose plan needs several writes would else begin anew, after a longer delay, whenever one of them fails.
+        # What creates is not sent twice: its first answer may be the one that was lost.
+        for pause in _PAUSES_SECONDS if method != "POST" else ():
+            try:
+                return await self._send_once(method, path, query, body, content_type)
+            except ClientConnectionError:
+                await asyncio.sleep(pause)
+            except ApiException as error:
+                if error.status not in _OVERLOADS:
+                    raise
+                await asyncio.sleep(max(pause, _retry_after_seconds(error)))
+        return await self._send_once(method, path, query, body, content_type)
+
+    async def _send_once(
+        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str
+    ) -> bytes:
         given = urlencode({key: value for key, value in (query or {}).items() if value != ""})
         headers: dict[str, str] = {"Accept": "application/json", "User-Agent": names.FIELD_MANAGER}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
@@ -168,6 +189,12 @@ class Cluster:
         if not 200 <= response.status <= 299:
             raise ApiException(http_resp=response, body=data.decode(errors="replace"), data=None)
         return data
+
+
+def _retry_after_seconds(error: ApiException) -> float:
+    """What the server asks for, ten seconds at most; it may also name a date, which the API server never does."""
+    said = str((error.headers or {}).get("Retry-After", ""))
+    return min(float(said), 10.0) if said.isdigit() else 0.0
 
 
 def _is_terminating(error: ApiException) -> bool:
