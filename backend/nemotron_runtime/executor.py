@@ -47,7 +47,8 @@ class Executor(Protocol):
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
         """Guess `lengths[i]` tokens after slice i's request, which knows by now what followed it.
 
-        Called once after each `run`, with its slices; only where `has_module`.
+        Called at most once after each `run`, with its slices; only where `has_module`. A module that was left out for
+        a while sees nothing where the tokens of that time are, and guesses worse.
         """
 
     @property

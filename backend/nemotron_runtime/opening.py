@@ -7,6 +7,7 @@ from nemotron_runtime.config import RuntimeConfig, load_config
 from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.engine import HybridEngine
 from nemotron_runtime.executor import Executor, open_executor
+from nemotron_runtime.governor import Governor
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.prefix_cache import PrefixCache
@@ -66,6 +67,6 @@ def open_ledger(
 
 def open_speculation(config: HybridConfig, executor: Executor, *, uses_module: bool) -> Speculation:
     """Drafts by the model's module, or by look-up."""
-    times = StepTimes(config.experts if config.blocks(MOE) else 0, config.experts_per_token)
+    times, plain = (StepTimes(config.experts if config.blocks(MOE) else 0, config.experts_per_token) for _ in range(2))
     lengths = DraftLengths(times, most=MOST_DRAFTS, is_module=uses_module)
-    return Speculation(Module(executor) if uses_module else LookUp(), lengths)
+    return Speculation(Module(executor) if uses_module else LookUp(), lengths, Governor(plain))

@@ -10,6 +10,7 @@ from nemotron_runtime.choice import Followed
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.drafts import NgramIndex
 from nemotron_runtime.executor import Executor
+from nemotron_runtime.governor import Phase
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import Choice, choose
 from nemotron_runtime.scheduler import Slice
@@ -20,9 +21,6 @@ MOST_DRAFTS = WINDOW - 1
 LOOKED_BACK = 4096
 """Tokens of a prompt that drafts are looked up in: all streams wait while they are indexed, and each takes memory."""
 
-PATIENCE = 16
-"""Steps without a draft after which only every 16th asks whether one would pay."""
-
 Draft = tuple[int, ...]
 
 
@@ -32,6 +30,15 @@ class Lengths(Protocol):
     def decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> Sequence[int]: ...
 
     def learn(self, lengths: Sequence[int], accepted: Sequence[int], seconds: float | None) -> None: ...
+
+
+class Governor(Protocol):
+    """Who decides whether to draft: see `nemotron_runtime.governor`."""
+
+    @property
+    def phase(self) -> Phase: ...
+
+    def note(self, streams: int, drafted: int, seconds: float, preparing: float) -> None: ...
 
 
 class Drafter(Protocol):
@@ -119,16 +126,21 @@ def _alike(lengths: Sequence[int], limits: Sequence[int]) -> list[int]:
 
 
 class Speculation:
-    """Drafts for every stream that decodes, as many as pay."""
+    """Drafts for every stream that decodes, as many as pay, and none where the governor says that they do not."""
 
-    def __init__(self, drafter: Drafter, lengths: Lengths, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        drafter: Drafter,
+        lengths: Lengths,
+        governor: Governor,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._drafter = drafter
         self._lengths = lengths
+        self._governor = governor
         self._clock = clock
         self._accepted: dict[int, Acceptance] = {}
         self._drafting_seconds = 0.0
-        self._refused = 0
-        """Steps since drafts were last made."""
 
     @property
     def remembered(self) -> frozenset[int]:
@@ -146,37 +158,43 @@ class Speculation:
         began = self._clock()
         self._learn(pieces, chosen, seconds)
         streams = [piece.request for piece in pieces if piece.request in chosen and piece.request.lease]
-        most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
-        limits = self._drafter.limits(streams, most)
-        known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
-        lengths = self._decide(known, limits)
-        drafts = self._drafter.draft(pieces, lengths)
-        for request, draft in zip(streams, drafts, strict=True):
+        for request, draft in zip(streams, self._drafts(pieces, streams), strict=True):
             request.drafts = draft
         self._forget(running)
         self._drafting_seconds = self._clock() - began
-
-    def _decide(self, known: Sequence[Acceptance], limits: Sequence[int]) -> list[int]:
-        """Lengths alike; where nothing paid for a while, that is asked now and then only, as asking costs time, too."""
-        self._refused += 1
-        if (self._refused > PATIENCE and self._refused % PATIENCE) or not known:
-            return [0] * len(known)
-        lengths = _alike(self._lengths.decide(known, limits), limits)
-        if any(lengths):
-            self._refused = 0
-        return lengths
 
     def _learn(self, pieces: Sequence[Slice], chosen: Mapping[Request, Sequence[int]], seconds: float) -> None:
         decodes = [piece for piece in pieces if piece.is_decode and piece.request in chosen]
         if not decodes:
             return
-        lengths = [len(piece.drafts) for piece in decodes]
+        # What a step that also computed prompts takes says nothing of decodes.
+        alone = len(decodes) == len(pieces)
         accepted = [max(0, len(chosen[piece.request]) - 1) for piece in decodes]
+        if self._governor.phase is not Phase.RESTING:
+            self._judge(decodes, accepted, seconds + self._drafting_seconds if alone else None)
+        if alone:
+            self._governor.note(len(decodes), sum(accepted), seconds, self._drafting_seconds)
+
+    def _judge(self, decodes: Sequence[Slice], accepted: Sequence[int], seconds: float | None) -> None:
+        """Note what became of each draft."""
+        lengths = [len(piece.drafts) for piece in decodes]
         for piece, drafted, right in zip(decodes, lengths, accepted, strict=True):
             if drafted and (known := self._accepted.get(piece.request.id)):
                 self._accepted[piece.request.id] = known.observe(drafted, right)
-        alone = len(decodes) == len(pieces)
-        self._lengths.learn(lengths, accepted, seconds + self._drafting_seconds if alone else None)
+        self._lengths.learn(lengths, accepted, seconds)
+
+    def _drafts(self, pieces: Sequence[Slice], streams: Sequence[Request]) -> Sequence[Draft]:
+        """What each stream may go on with."""
+        phase = self._governor.phase
+        if phase is Phase.RESTING:
+            return [()] * len(streams)
+        most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
+        limits = self._drafter.limits(streams, most)
+        lengths = [0] * len(streams)
+        if streams and phase is Phase.DRAFTING:
+            known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
+            lengths = _alike(self._lengths.decide(known, limits), limits)
+        return self._drafter.draft(pieces, lengths)
 
     def _forget(self, running: Sequence[Request]) -> None:
         """Drop what is known of requests that are gone."""

@@ -19,6 +19,7 @@ from nemotron_runtime.opening import open_ledger
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.speculation import Drafter, Module, Speculation
+from tests.builders.governors import AlwaysDrafting, Fickle
 from tests.builders.streams import Stream, start
 
 AT_ONCE = 5
@@ -166,7 +167,9 @@ def serve(
     uses_module = drafter == "module"
     ledger = open_ledger(config, runtime, prefill_tokens=room.prefill_tokens, uses_module=uses_module)
     found = Module(recorder) if drafter == "module" else drafter
-    speculation = Speculation(found, AsManyAsPossible(random.Random(7))) if found else None
+    # Where drafts are compared, nothing may be missing that a module would have seen.
+    governor = Fickle(random.Random(7)) if drafts is None else AlwaysDrafting()
+    speculation = Speculation(found, AsManyAsPossible(random.Random(7)), governor) if found else None
     engine = HybridEngine(
         recorder, ledger, runtime, vocab_size=config.vocab_size, max_waiting=len(asks), speculation=speculation
     )

@@ -17,6 +17,7 @@ from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Budget, Slice, Step
 from nemotron_runtime.speculation import MOST_DRAFTS, LookUp, Module, Speculation
 from nemotron_runtime.types import DEFAULT_TERMS
+from tests.builders.governors import AlwaysDrafting
 
 VOCABULARY = 61
 SLOT_BYTES, PAGE_BYTES = 1000, 100
@@ -109,7 +110,8 @@ def an_engine(
     ahead = MOST_DRAFTS if executor.has_module else 0
     ledger = a_ledger(running=running, slots=slots, pages=pages, prefill_tokens=prefill_tokens, ahead=ahead)
     runtime = RuntimeConfig("FP32", running, slots - running, pages * PAGE_TOKENS, PAGE_TOKENS, pages, ())
-    speculation = Speculation(Module(executor) if ahead else LookUp(), Always(drafts)) if drafts else None
+    drafter = Module(executor) if ahead else LookUp()
+    speculation = Speculation(drafter, Always(drafts), AlwaysDrafting()) if drafts else None
     return HybridEngine(
         executor, ledger, runtime, vocab_size=VOCABULARY, max_waiting=max_waiting, speculation=speculation
     )

@@ -96,9 +96,11 @@ def test_a_model_without_experts_never_waits_for_the_device(exact: bool, tmp_pat
 def test_drafts_of_the_models_own_module_are_made_elsewhere_too(tmp_path: Path) -> None:
     pack(TRAINED, tmp_path, dtype="FP32", max_batch=4, max_sequence_tokens=96)
     asks, logits = a_crowd()[:2], dict[Prefix, Tensor]()
-    expected, here, _ = serve(tmp_path, asks, Room(), logits, "module", exact=True)
+    expected, here, _ = serve(tmp_path, asks, Room(), logits, "module", exact=True, drafts={})
 
-    elsewhere, there, engine = serve(tmp_path, asks, Room(), logits, "module", exact=True, opener=open_elsewhere)
+    elsewhere, there, engine = serve(
+        tmp_path, asks, Room(), logits, "module", exact=True, drafts={}, opener=open_elsewhere
+    )
 
     assert elsewhere == expected
     assert there.differing == []
