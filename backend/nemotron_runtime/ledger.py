@@ -1,6 +1,7 @@
 """Keep the books: who waits, who runs, what they hold, and how far they are."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from nemotron_runtime.holdings import Holdings
 from nemotron_runtime.moves import Move, Park, Resume
@@ -15,6 +16,17 @@ LOOKED_AT = 4
 
 CLIENTS_REMEMBERED = 1024
 """Clients that are away but not forgotten: one that comes back before so many others gets no more than its share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a waiting request can go on from."""
+
+    hit: Hit | None = None
+    awaited: Request | None = None
+    """A running request that is about to compute much more of the same prompt: it is worth waiting for."""
+    junction: int = 0
+    """Tokens after which a state is worth keeping, by the one awaited or else by the request itself; 0 for none."""
 
 
 class Ledger:
@@ -136,16 +148,18 @@ class Ledger:
         return schedule([self._candidate(*each) for each in hits.items()], self.running, pools, self._budget)
 
     def _candidates(self) -> dict[Request, Hit | None]:
-        """Who may be admitted next, in order, with what is kept for them."""
+        """Who may be admitted next, in order, with what is kept for them; states they share with others will be."""
         found: dict[Request, Hit | None] = {}
         if not self._may_admit():
             return found
         for request in line_up(self.waiting, self._served):
             if len(found) == LOOKED_AT:
                 break
-            hit, worth_waiting = self._look_up(request)
-            if not worth_waiting:
-                found[request] = hit
+            prospect = self._look_up(request)
+            if prospect.junction:
+                _stop_at(prospect.awaited or request, prospect.junction)
+            if not prospect.awaited:
+                found[request] = prospect.hit
         return found
 
     def _may_admit(self) -> bool:
@@ -155,24 +169,19 @@ class Ledger:
         lowest = min(request.terms.priority for request in self.running)
         return any(request.terms.priority > lowest for request in self.waiting)
 
-    def _look_up(self, request: Request) -> tuple[Hit | None, bool]:
-        """What is kept for a request, and whether another one is about to keep much more."""
+    def _look_up(self, request: Request) -> Prospect:
+        """What is kept for a request, or will be soon."""
         if request.parked is not None:
-            return None, False
+            return Prospect()
         # What a draft module knows of a token goes by the one after it, which may be another one here.
         found = self.holdings.cache.find(request.tokens, request.chain, short=int(self._budget.ahead > 0))
-        hit = found.hit
-        known = hit.tokens if hit else 0
+        known = found.hit.tokens if found.hit else 0
         for other in self.running:
             if other.backlog:
                 common = common_tokens(other.tokens, request.tokens, (other.chain, request.chain))
                 if common >= known + WORTH_A_STATE and common >= other.computed:
-                    if common < other.prompt_tokens:
-                        _stop_at(other, common)
-                    return hit, True
-        if found.junction:
-            _stop_at(request, found.junction)
-        return hit, False
+                    return Prospect(found.hit, other, common if common < other.prompt_tokens else 0)
+        return Prospect(found.hit, None, found.junction)
 
     def _candidate(self, request: Request, hit: Hit | None) -> Candidate:
         if request.parked is not None:
