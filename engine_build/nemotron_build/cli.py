@@ -7,15 +7,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, get_args
 
 from nemotron_api.build import BUILD_REQUEST, EngineRequest, Limits, WeightsRequest
+from nemotron_api.catalogue import member
 from nemotron_api.errors import Interrupted, InvalidSpec, NemotronError
-from nemotron_build import job, outcome, sealed, weights
+from nemotron_api.formats import WeightFormat
+from nemotron_api.sizing import StateFormat
+from nemotron_api.solver import Ask
+from nemotron_build import job, outcome, sealed, size, weights
 from nemotron_build.progress import silent
 from nemotron_build.source import Access, open_source
 from nemotron_build.store import Store
 
 TERMINATION_LOG = Path("/dev/termination-log")
+
+DEFAULT_CONTEXT = 8192
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
@@ -65,6 +72,18 @@ def _verify(arguments: argparse.Namespace) -> bytes:
     found = sealed.read(arguments.directory)
     sealed.verify(found, _log)
     return f"{found.manifest.kind} {found.manifest.fingerprint} is intact: {found.manifest.digest}".encode()
+
+
+def _size(arguments: argparse.Namespace) -> bytes:
+    if arguments.all:
+        return size.overview(Ask(arguments.context or DEFAULT_CONTEXT, arguments.sequences, arguments.state)).encode()
+    if not (arguments.model and arguments.gpu):
+        raise InvalidSpec("nemotron-build size takes a model and --gpu, or --all for every model on every GPU")
+    chosen = member(arguments.model)
+    context = arguments.context or min(DEFAULT_CONTEXT, chosen.context)
+    ask = Ask(context, arguments.sequences, arguments.state, arguments.precision, arguments.gpus)
+    show = size.as_json if arguments.json else size.page
+    return show(chosen, size.gpu(arguments.gpu), ask).encode()
 
 
 def _request(text: str) -> WeightsRequest | EngineRequest:
@@ -130,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--max-sequence-tokens", type=int, default=Limits().max_sequence_tokens)
     engine.set_defaults(command=_engine)
 
+    _add_size(commands)
     for name, command, text in (
         ("digest", _digest, "print the digest of a checkpoint, as spec.model.source.digest takes it"),
         ("verify", _verify, "read a sealed artifact and say whether every byte is right"),
@@ -138,3 +158,25 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("directory", type=Path)
         one.set_defaults(command=command)
     return parser
+
+
+def _add_size(commands: Any) -> None:
+    fit = commands.add_parser("size", help="say what a model takes of which GPU, and how it is best served there")
+    fit.add_argument("model", nargs="?", help="a model of the family, such as nemotron-3-super")
+    fit.add_argument("--gpu", help="a GPU, such as H100-SXM")
+    fit.add_argument("--context", type=_positive, help=f"tokens of a sequence (default: {DEFAULT_CONTEXT})")
+    fit.add_argument("--sequences", type=_positive, default=1, help="such sequences at once (default: 1)")
+    fit.add_argument("--precision", choices=get_args(WeightFormat), help="format of the weights (default: what suits)")
+    fit.add_argument("--gpus", type=_positive, help="GPUs that share every layer (default: the fewest that suffice)")
+    fit.add_argument("--state", choices=get_args(StateFormat), default="FP32", help="format of the recurrent state")
+    fit.add_argument("--all", action="store_true", help="every model on every GPU instead")
+    fit.add_argument("--json", action="store_true", help="for programs; sizes in bytes")
+    fit.set_defaults(command=_size)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on, as argparse wants it."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemotron_api.catalogue import LIGHTNING, SUPER
 from nemotron_api.checkpoint import Contents, Stored, verify
 from nemotron_api.errors import WeightsInvalid
 from nemotron_api.hybrid_config import read_config
 from nemotron_api.layout import Source, layout, sources
 from nemotron_api.quantisation import Quantisation, read_quantisation
-from tests.builders.family import LIGHTNING, SUPER
 
 pytestmark = pytest.mark.unit
 

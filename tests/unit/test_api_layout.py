@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemotron_api.hybrid_config import HybridConfig, read_config
-from nemotron_api.layout import MTP, layout, sources, without_mtp
-from tests.builders.family import (
+from nemotron_api.catalogue import (
     LIGHTNING,
     NANO,
     NANO_2_9B,
@@ -19,6 +17,8 @@ from tests.builders.family import (
     SUPER,
     ULTRA,
 )
+from nemotron_api.hybrid_config import HybridConfig, read_config
+from nemotron_api.layout import MTP, layout, sources, without_mtp
 
 pytestmark = pytest.mark.unit
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemotron_api.catalogue import NANO, NANO_4B, SUPER
 from nemotron_api.errors import InvalidModel
 from nemotron_api.hybrid_config import ATTENTION, MAMBA, MLP, MOE, read_config, read_token_ids
-from tests.builders.family import NANO, NANO_4B, SUPER
 
 pytestmark = pytest.mark.unit
 
