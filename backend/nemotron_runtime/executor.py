@@ -21,6 +21,7 @@ from nemotron_runtime.parking import InFiles, InMemory, Parking
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
+from nemotron_runtime.tails import check_taps
 from nemotron_runtime.tensorfile import read_tensors
 from nemotron_runtime.transfer import transferred
 
@@ -186,6 +187,7 @@ def open_executor(
 ) -> tuple[HybridConfig, TorchExecutor]:
     """The model's shape and its executor, from what `pack` wrote; arguments as `open_engine` has them."""
     config, place = read_config(directory / CONFIG), choose_device(device)
+    check_taps(config)
     tensors = read_tensors(directory / WEIGHTS, layout(config), DTYPES[runtime.dtype])
     if threads is None:
         weight_bytes = sum(tensor.nbytes for tensor in tensors.values()) if place.type == "cpu" else 0

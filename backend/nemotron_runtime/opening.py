@@ -37,7 +37,7 @@ def open_engine(
     does, and is off by default, as on small models on a CPU it costs more than it gains. `device` is one of torch's;
     None takes CUDA where there is any. Sessions that lose their place to others are kept in files in `park_directory`,
     this engine's alone; without one, in memory. Raises EngineMismatch for a directory that this runtime did not pack,
-    and for a device that is not there.
+    and for a device that is not there, InvalidModel for a model that this runtime does not compute.
     """
     runtime = load_config(directory)
     config, executor = open_executor(

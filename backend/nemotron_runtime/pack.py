@@ -19,6 +19,7 @@ from nemotron_runtime.config import (
 )
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.mtp import with_room
+from nemotron_runtime.tails import check_taps
 from nemotron_runtime.tensorfile import size_of, write_tensors
 
 GENERATION_CONFIG = "generation_config.json"
@@ -56,9 +57,11 @@ def pack(
     leaves activations unquantised, whatever the checkpoint was calibrated for. What sequences remember is as wide as
     `state_dtype` and `kv_dtype` say; keys and values without one are kept as `dtype`.
 
-    Raises InvalidModel for a config.json that is not of the family, WeightsInvalid for weights that do not match it.
+    Raises InvalidModel for a config.json that is not of the family, or asks for more than the runtime computes, and
+    WeightsInvalid for weights that do not match it.
     """
     model = read_config(checkpoint)
+    check_taps(model)
     weights = open_checkpoint(checkpoint, model)
     tensors = weights.contents.layout
     eos_token_ids = _eos_token_ids(checkpoint, model)

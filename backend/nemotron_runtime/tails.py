@@ -5,6 +5,9 @@ lie at multiples of BLOCK, at least BLOCK tokens behind the end where the sequen
 between the anchor and the end is a valid sequence: the tokens after the cut are simply no longer looked at.
 """
 
+from nemotron_api.errors import InvalidModel
+from nemotron_api.hybrid_config import MAMBA, HybridConfig
+
 BLOCK = 16
 
 WINDOW = 13
@@ -15,6 +18,16 @@ RING = 48
 
 MOST_TAPS = RING - (2 * BLOCK - 1) - WINDOW
 """Inputs of the convolution before the anchor that a ring has room for."""
+
+
+def check_taps(model: HybridConfig) -> None:
+    """Raise InvalidModel for a convolution that looks further back than a ring does: it would read newer tokens."""
+    taps = model.conv_kernel - 1
+    if model.blocks(MAMBA) and taps > MOST_TAPS:
+        raise InvalidModel(
+            f"conv_kernel is {model.conv_kernel}, so a token is computed from {taps} before it; this runtime keeps "
+            f"{MOST_TAPS} for that: it serves models with conv_kernel up to {MOST_TAPS + 1}"
+        )
 
 
 def anchor_behind(tokens: int) -> int:

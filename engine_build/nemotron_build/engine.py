@@ -30,6 +30,7 @@ def build(request: EngineRequest, store: Store, log: Log) -> Sealed:
     log(f"verified {size(weights.manifest.total_bytes)} of weights")
     checkpoint = inspect(Folder(weights.directory, boundary=weights.directory))
     target = TARGETS[request.target]
+    target.check(checkpoint)
     with store.draft("Engine", request.fingerprint, target.needed_bytes(request, checkpoint)) as draft:
         record = target.build(request, weights.directory, draft, log)
         files = hash_tree(draft)

@@ -15,7 +15,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from nemotron_api import tensors
 from nemotron_api.build import EngineRequest, Limits, Manifest, Precision, WeightsRequest
-from nemotron_api.errors import ChecksumMismatch, NemotronError, SmokeFailed, SourceNotFound
+from nemotron_api.errors import ChecksumMismatch, InvalidModel, NemotronError, SmokeFailed, SourceNotFound
 from nemotron_backend import seal
 from nemotron_build import job, repository, sealed
 from nemotron_build.progress import silent
@@ -24,6 +24,7 @@ from nemotron_build.smoke import PROMPT, TOKENS
 from nemotron_build.source import Access
 from nemotron_build.store import Store
 from nemotron_runtime import SamplingParams, TokenEvent, open_engine
+from nemotron_runtime.tails import MOST_TAPS
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.members import quantised
 
@@ -209,6 +210,18 @@ def test_an_engine_that_cannot_generate_is_not_sealed(
     with pytest.raises(SmokeFailed, match=says):
         build(an_engine_of(weights), store)
     assert list((store.root / "engines").iterdir()) == []
+
+
+def test_a_model_that_the_runtime_would_not_open_is_refused_before_an_engine_is_begun(
+    tmp_path: Path, claim: Path, store: Store
+) -> None:
+    shutil.copytree(claim, tmp_path / "claim")
+    a_checkpoint(tmp_path / "claim" / "tiny", vocab_size=256, shard_size="20KB", conv_kernel=MOST_TAPS + 2)
+    weights = fetch(tmp_path / "claim", store)
+
+    with pytest.raises(InvalidModel, match=f"serves models with conv_kernel up to {MOST_TAPS + 1}"):
+        build(an_engine_of(weights), store)
+    assert not (store.root / "engines").exists()
 
 
 def test_the_model_repository_says_to_triton_what_the_table_says() -> None:

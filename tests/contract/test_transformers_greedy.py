@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nemotron_runtime import SamplingParams, open_engine, pack
+from nemotron_runtime.tails import MOST_TAPS
 from tests.builders.checkpoints import TINY, a_checkpoint, an_oracle, oracle_logits
 from tests.builders.exactness import CLOSE_CALLS_PER_TOKEN, close_calls, unexpected_tokens
 from tests.builders.numbers import error
@@ -34,6 +35,7 @@ MODELS = [
     pytest.param({"num_key_value_heads": 6, "n_groups": 6}, id="a-head-of-its-own-for-everyone"),
     pytest.param({"num_key_value_heads": 1, "n_groups": 1}, id="one-head-for-all"),
     pytest.param({"conv_kernel": 2, "mamba_head_dim": 80, "chunk_size": 128}, id="head-dim-80"),
+    pytest.param({"conv_kernel": MOST_TAPS + 1}, id="as-many-taps-as-a-ring-keeps"),
     pytest.param({"num_experts_per_tok": 8}, id="every-expert"),
     pytest.param({"dt_shift": -9.0}, id="dt-below-the-clamp-of-transformers"),
 ]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nemotron_api.errors import EngineMismatch, InvalidModel, WeightsInvalid
+from nemotron_api.hybrid_config import read_config
 from nemotron_runtime import open_engine, pack
 from nemotron_runtime.config import load_config
 from nemotron_runtime.executor import open_executor
+from nemotron_runtime.tails import MOST_TAPS, check_taps
 from tests.builders.checkpoints import a_checkpoint
 from tests.builders.engines import held, packed
 from tests.builders.members import Tensors, edit, renamed, rewrite, with_mtp, with_stacked_experts
@@ -231,3 +234,28 @@ def test_a_directory_that_is_no_engine_is_refused(
 
     with pytest.raises(EngineMismatch, match=message):
         open_engine(tmp_path)
+
+
+def test_a_convolution_that_looks_back_further_than_a_ring_is_refused_before_anything_is_written(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    edit(checkpoint, "config.json", conv_kernel=MOST_TAPS + 2)
+
+    with pytest.raises(InvalidModel, match=f"conv_kernel is {MOST_TAPS + 2}, .* conv_kernel up to {MOST_TAPS + 1}"):
+        packed(checkpoint, tmp_path / "engine")
+
+    assert not (tmp_path / "engine").exists()
+
+
+def test_an_engine_whose_convolution_looks_back_too_far_is_not_opened(original: Path, tmp_path: Path) -> None:
+    packed(original, tmp_path)
+    edit(tmp_path, "config.json", conv_kernel=MOST_TAPS + 2)
+
+    with pytest.raises(InvalidModel, match=f"serves models with conv_kernel up to {MOST_TAPS + 1}"):
+        open_engine(tmp_path)
+
+
+def test_a_model_without_mamba_has_no_taps_to_keep(original: Path) -> None:
+    config = read_config(original)
+
+    check_taps(replace(config, pattern="*-", conv_kernel=99))

@@ -13,6 +13,7 @@ from nemotron_build import repository, smoke
 from nemotron_build.checkpoint import TOKENIZER, Checkpoint
 from nemotron_build.progress import Log, size
 from nemotron_runtime import pack
+from nemotron_runtime.tails import check_taps
 
 ELEMENT_BYTES = {"FP32": 4, "BF16": 2}
 
@@ -24,6 +25,11 @@ COPIED = (
     "generation_config.json",
 )
 """What turns text into tokens and back; beside the first, whatever of it the checkpoint has."""
+
+
+def check(checkpoint: Checkpoint) -> None:
+    """Raise InvalidModel for a model that the runtime would not open, before anything is written."""
+    check_taps(checkpoint.config)
 
 
 def needed_bytes(request: EngineRequest, checkpoint: Checkpoint) -> int:
