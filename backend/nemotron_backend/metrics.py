@@ -7,8 +7,9 @@ from typing import Final
 from nemotron_backend import dashboard
 from nemotron_backend.sample import Kind, Labels, Sample
 from nemotron_backend.service import Service
-from nemotron_backend.tally import Histogram, Tally
+from nemotron_backend.tally import Tally
 from nemotron_runtime import EngineStats
+from nemotron_runtime.histogram import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,11 @@ def collect(service: Service, model: dashboard.Identity) -> Iterator[Sample]:
     stall = service.stall_seconds
     yield Sample("GAUGE", "nemotron_heartbeat_seconds", "Since the engine's loop or the sender last turned", stall)
     yield from _tallied(service.tally)
+    yield from _histogram("nemotron_step_seconds", "Duration of steps", stats.step_seconds)
     yield from dashboard.collect(stats, service.tokenless, model)
-    for name, histogram in (("input", service.tally.prompt_length), ("output", service.tally.answer_length)):
+    for name, lengths in (("input", service.tally.prompt_length), ("output", service.tally.answer_length)):
         help_text = f"{name.capitalize()} tokens of requests that ended"
-        yield from _histogram(f"nv_llm_{name}_token_len", help_text, histogram, model.labels)
+        yield from _histogram(f"nv_llm_{name}_token_len", help_text, lengths.observed, model.labels)
 
 
 def _tallied(tally: Tally) -> Iterator[Sample]:
@@ -73,15 +75,16 @@ def _tallied(tally: Tally) -> Iterator[Sample]:
     for reason, count in tally.failures.items():
         labels = (("reason", reason),)
         yield Sample("COUNTER", "nemotron_request_failures_total", "Requests failed, by reason", count, labels)
-    yield from _histogram("nemotron_first_token_seconds", "From a request to its first token", tally.first_token)
-    yield from _histogram("nemotron_inter_token_seconds", "Between two tokens of a request", tally.inter_token)
-    yield from _histogram("nemotron_step_seconds", "Duration of steps, sampled four times a second", tally.step)
+    yield from _histogram(
+        "nemotron_first_token_seconds", "From a request to its first token", tally.first_token.observed
+    )
+    yield from _histogram("nemotron_inter_token_seconds", "Between two tokens of a request", tally.inter_token.observed)
 
 
-def _histogram(name: str, help_text: str, histogram: Histogram, labels: Labels = ()) -> Iterator[Sample]:
+def _histogram(name: str, help_text: str, seen: Observed, labels: Labels = ()) -> Iterator[Sample]:
     # As counters, not as the server's own histogram: its observe() is a call into another process for every token.
-    buckets = histogram.buckets
+    buckets = seen.buckets
     for bound, count in buckets.items():
         yield Sample("COUNTER", f"{name}_bucket", help_text, count, (*labels, ("le", bound)))
-    yield Sample("COUNTER", f"{name}_sum", help_text, histogram.sum, labels)
+    yield Sample("COUNTER", f"{name}_sum", help_text, seen.sum, labels)
     yield Sample("COUNTER", f"{name}_count", help_text, buckets["+Inf"], labels)

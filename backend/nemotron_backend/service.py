@@ -100,7 +100,6 @@ class Service:
 
     def sweep(self) -> None:
         """Abort what nobody waits for any more."""
-        self.tally.look(self.engine.stats())
         for stream in list(self._streams):
             if not stream.request_ids or stream.cause is not None:
                 continue

@@ -1,38 +1,17 @@
 """Count what happened to requests, cheaply, for the metrics."""
 
 import threading
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from nemotron_api.errors import NemotronError
-from nemotron_runtime import EngineStats
+from nemotron_runtime.histogram import Histogram
 
 FIRST_TOKEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 INTER_TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
-STEP_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 TOKENS: Final = (10, 50, 100, 500, 1000)
 """The bounds that dashboards of the TensorRT-LLM backend know; the length of contexts since then is in the sums."""
-
-
-class Histogram:
-    """Observations counted in buckets by their upper bounds, as Prometheus does."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
-
-    @property
-    def buckets(self) -> dict[str, int]:
-        """Cumulative count by upper bound; `+Inf` is the count of all."""
-        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
-        return {bound: sum(self._counts[: index + 1]) for index, bound in enumerate(bounds)}
 
 
 class Tally:
@@ -44,10 +23,8 @@ class Tally:
         self.requests = 0
         self.first_token = Histogram(FIRST_TOKEN_SECONDS)
         self.inter_token = Histogram(INTER_TOKEN_SECONDS)
-        self.step = Histogram(STEP_SECONDS)
         self.prompt_length = Histogram(TOKENS)
         self.answer_length = Histogram(TOKENS)
-        self._steps = 0
 
     def admitted(self) -> None:
         with self._lock:
@@ -56,13 +33,6 @@ class Tally:
     def failed(self, error: NemotronError) -> None:
         with self._lock:
             self._failures[error.reason] += 1
-
-    def look(self, stats: EngineStats) -> None:
-        """Count the latest step, if there was one since the last look: a sample of the steps, not all of them."""
-        with self._lock:
-            if stats.steps != self._steps:
-                self.step.observe(stats.last_step_seconds)
-            self._steps = stats.steps
 
     def ended(self, prompt_tokens: int, tokens: int) -> None:
         """A request that the engine had taken ended with so many tokens."""

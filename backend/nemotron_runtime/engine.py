@@ -12,6 +12,7 @@ from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
 from nemotron_runtime.check import check
 from nemotron_runtime.config import RuntimeConfig
 from nemotron_runtime.executor import Executor
+from nemotron_runtime.histogram import STEP_SECONDS, Histogram
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
 from nemotron_runtime.prefix_cache import worth_keeping
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 class HybridEngine:
     """Continuous batching over one executor, on one thread of its own.
 
-    `_lock` guards the ledger, the aborts asked for, and whether the engine goes on. Steps are computed and sinks are
-    called without it, by the loop's thread alone.
+    `_lock` guards the ledger, the times of steps, the aborts asked for, and whether the engine goes on. Steps are
+    computed and sinks are called without it, by the loop's thread alone.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class HybridEngine:
         self._closing = False
         self._failure: str | None = None
         self._last_step_seconds = 0.0
+        self._steps = Histogram(STEP_SECONDS)
         self._last_turn = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="nemotron-engine", daemon=True)
         self._thread.start()
@@ -94,7 +96,7 @@ class HybridEngine:
 
     def stats(self) -> EngineStats:
         with self._lock:
-            return self._ledger.stats(self._last_step_seconds)
+            return self._ledger.stats(self._last_step_seconds, self._steps.observed)
 
     def heartbeat(self) -> float:
         # A loop that ended never turns again: whoever waits for a sign of life need not wait long.
@@ -136,10 +138,15 @@ class HybridEngine:
         if step.slices:
             started = time.monotonic()
             logits = self._executor.run(step.slices)
-            self._last_step_seconds = time.monotonic() - started
+            self._note_step(time.monotonic() - started)
             chosen = self._settle(step.slices, logits)
             if self._speculation:
                 self._speculation.follow(step.slices, chosen, time.monotonic() - started, self._ledger.running)
+
+    def _note_step(self, seconds: float) -> None:
+        with self._lock:
+            self._last_step_seconds = seconds
+            self._steps.observe(seconds)
 
     def _aborted(self) -> list[Request]:
         """The requests that someone asked to abort since the last turn."""

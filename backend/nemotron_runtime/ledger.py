@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from nemotron_runtime.histogram import NO_STEPS, Observed
 from nemotron_runtime.holdings import Holdings
 from nemotron_runtime.moves import Move, Park, Resume
 from nemotron_runtime.prefix_cache import WORTH_A_STATE, Entry, Hit, PrefixCache, common_tokens, extend
@@ -217,7 +218,7 @@ class Ledger:
         self.holdings.end(lease)
         return [Park(request, lease.slot, used)]
 
-    def stats(self, last_step_seconds: float) -> EngineStats:
+    def stats(self, last_step_seconds: float, step_seconds: Observed = NO_STEPS) -> EngineStats:
         holdings = self.holdings
         return EngineStats(
             waiting=len(self.waiting),
@@ -236,6 +237,7 @@ class Ledger:
             drafted_tokens=self._drafted,
             accepted_tokens=self._accepted,
             preemptions=self._preemptions,
+            step_seconds=step_seconds,
         )
 
 

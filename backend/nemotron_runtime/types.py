@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from nemotron_runtime.histogram import NO_STEPS, Observed
+
 FinishReason = Literal["stop", "length", "aborted", "error"]
 
 
@@ -127,6 +129,8 @@ class EngineStats:
     accepted_tokens: int = 0
     """Drafted tokens that turned out to be what the model chooses."""
     preemptions: int = 0
+    step_seconds: Observed = NO_STEPS
+    """Every step that was computed, by its duration."""
 
 
 DEFAULT_TERMS = Terms()

@@ -13,6 +13,7 @@ from nemotron_backend.stream import Call
 from nemotron_backend.vocabulary import Vocabulary
 from nemotron_backend.wishes import DEFAULTS, Wishes
 from nemotron_runtime import EngineStats, SamplingParams, Sink, Terms, TokenEvent, TokenLogprobs
+from nemotron_runtime.histogram import Observed
 from nemotron_runtime.types import DEFAULT_TERMS
 from tests.builders.byte_level import byte_level
 
@@ -71,7 +72,8 @@ class ScriptedEngine:
             self.sinks[request_id](TokenEvent(request_id, None, "aborted"))
 
     def stats(self) -> EngineStats:
-        return EngineStats(1, 2, 8, 2, 100, 5, 30, 7, 40, 50, 0.25, 64, 10, 9, 3)
+        steps = Observed((0.16, 0.32), (6, 1, 0), 0.25 + 6 * 0.01)
+        return EngineStats(1, 2, 8, 2, 100, 5, 30, 7, 40, 50, 0.25, 64, 10, 9, 3, steps)
 
     def heartbeat(self) -> float:
         return 0.125

@@ -32,8 +32,6 @@ def test_metrics_tell_what_happened() -> None:
     service = a_service(engine, clock=lambda: now[0])
 
     service.admit(a_request(), reply)
-    service.sweep()
-    waiting = values_of(collect(service, MODEL))
     now[0] = 1.03
     engine.make(1, *b"a")
     now[0] = 1.04
@@ -51,7 +49,8 @@ def test_metrics_tell_what_happened() -> None:
     assert values["nemotron_first_token_seconds_bucket", "0.05"] == 1
     assert values["nemotron_inter_token_seconds_count",] == 1
     assert values["nemotron_inter_token_seconds_bucket", "+Inf"] == 1
-    assert (waiting["nemotron_step_seconds_bucket", "0.16"], waiting["nemotron_step_seconds_bucket", "0.32"]) == (0, 1)
+    assert (values["nemotron_step_seconds_bucket", "0.16"], values["nemotron_step_seconds_bucket", "0.32"]) == (6, 7)
+    assert (values["nemotron_step_seconds_count",], values["nemotron_step_seconds_sum",]) == (7, 0.25 + 6 * 0.01)
     assert values["nv_llm_input_token_len_sum",] == 2
     assert values["nv_llm_output_token_len_bucket", "10"] == 1
 

@@ -141,6 +141,19 @@ def test_a_request_whose_logits_are_no_numbers_leaves_no_state_to_go_on_from(exe
     engine.close()
 
 
+@pytest.mark.parametrize("drafts", [0, DRAFTS])
+def test_every_step_is_timed_once(drafts: int) -> None:
+    engine = an_engine(ScriptedExecutor(has_module=bool(drafts)), prefill_tokens=7, drafts=drafts)
+
+    for stream in [start(engine, PROMPT, asking(9)), start(engine, [6], asking(30))]:
+        stream.finish()
+
+    stats = engine.stats()
+    assert stats.step_seconds.buckets["+Inf"] == stats.steps > 40 // 7
+    assert stats.step_seconds.sum >= stats.last_step_seconds > 0
+    engine.close()
+
+
 def test_log_probabilities_come_with_accepted_drafts(engine: HybridEngine) -> None:
     stream = start(engine, PROMPT, SamplingParams(max_tokens=9, ignore_eos=True, logprobs=1))
 
