@@ -35,7 +35,7 @@ class Family:
 
 
 def collect(stats: EngineStats, tokenless: int, model: Identity) -> Iterator[Sample]:
-    """The families, of an engine of which `tokenless` requests have no token yet."""
+    """The families, of an engine of whose requests, one for each answer, `tokenless` have no token yet."""
     for family in _families(stats, tokenless, model):
         for word, value in family.values.items():
             yield Sample("GAUGE", family.name, family.help, value, (*model.labels, (family.label, word)))

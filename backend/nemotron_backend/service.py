@@ -76,8 +76,8 @@ class Service:
 
     @property
     def tokenless(self) -> int:
-        """Requests that wait for their first token, in the queue or while their prompt is read."""
-        return sum(stream.first_token_at is None for stream in list(self._streams))
+        """Answers that wait for their first token, in the engine's queue or while their prompt is read."""
+        return sum(part.is_tokenless for stream in list(self._streams) for part in stream.parts)
 
     @property
     def stall_seconds(self) -> float:
@@ -243,6 +243,8 @@ class Service:
     def _remember(self, stream: Stream, why: str) -> None:
         now = self._clock()
         if stream.request_ids:
-            self._pace.ended(now)
-            self.tally.ended(stream.prompt_tokens, stream.tokens)
+            # The engine counts answers: so does what is held against its counts.
+            for _ in stream.request_ids:
+                self._pace.ended(now)
+            self.tally.ended(stream.prompt_tokens, [part.tokens for part in stream.parts])
         self._tracer.record(tracing.span_of(stream, now, why))

@@ -43,6 +43,11 @@ class Part:
     last_token_at: float | None = None
 
     @property
+    def is_tokenless(self) -> bool:
+        """Whether the engine has it, and has made no token of it."""
+        return self.request_id is not None and self.last_token_at is None
+
+    @property
     def is_done(self) -> bool:
         return bool(self.answer.finish_reason)
 

@@ -34,11 +34,12 @@ class Tally:
         with self._lock:
             self._failures[error.reason] += 1
 
-    def ended(self, prompt_tokens: int, tokens: int) -> None:
-        """A request that the engine had taken ended with so many tokens."""
+    def ended(self, prompt_tokens: int, answers: Sequence[int]) -> None:
+        """A request that the engine had taken ended, with so many tokens in each of its answers."""
         with self._lock:
             self.prompt_length.observe(prompt_tokens)
-            self.answer_length.observe(tokens)
+            for tokens in answers:
+                self.answer_length.observe(tokens)
 
     def produced(self, admitted_at: float, previous: float | None, times: Sequence[float]) -> None:
         """Tokens came at `times` for a request admitted at `admitted_at`; `previous` is the token before them."""

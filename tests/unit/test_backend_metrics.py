@@ -10,8 +10,9 @@ from nemotron_backend.dashboard import Identity
 from nemotron_backend.exporter import Exporter
 from nemotron_backend.metrics import collect
 from nemotron_backend.sample import Sample
+from nemotron_runtime import SamplingParams
 from tests.builders.metric_names import NAMES
-from tests.builders.service import RecordedReply, ScriptedEngine, a_request, a_service, ended
+from tests.builders.service import RecordedReply, ScriptedEngine, a_request, a_service, ended, settle
 
 pytestmark = pytest.mark.unit
 
@@ -68,6 +69,27 @@ def test_the_load_is_told_as_dashboards_know_it() -> None:
     assert values["nv_trt_llm_inflight_batcher_metrics", "total_context_tokens"] == 30
     assert values["nv_trt_llm_general_metrics", "iteration_counter"] == 7
     assert values["nemotron_preemptions_total",] == 3
+
+
+def test_each_of_several_answers_counts_as_the_engine_counts_them() -> None:
+    # given an engine with two answers of one request, of which one has a token, and one that waits
+    engine, reply = ScriptedEngine(), RecordedReply()
+    service = a_service(engine)
+    service.admit(a_request(answers=3, sampling=SamplingParams(temperature=1.0)), reply)
+    engine.make(2, *b"a")
+    settle(service, engine)
+
+    values = values_of(collect(service, MODEL))
+    batch = ("nv_trt_llm_inflight_batcher_metrics", "generation_requests")
+    assert (values["nv_trt_llm_request_metrics", "context"], values[batch]) == (1, 1)
+    for request_id, text in ((1, b"abc"), (2, b"b"), (3, b"abcd")):
+        engine.make(request_id, *text, end="stop")
+    ended(service, reply)
+
+    # then a request has one prompt, and each of its answers a length; the other request is the test's own marker
+    values = values_of(collect(service, MODEL))
+    assert (values["nv_llm_input_token_len_count",], values["nv_llm_output_token_len_count",]) == (2, 4)
+    assert values["nv_llm_output_token_len_sum",] == 3 + 2 + 4 + 1
 
 
 def test_the_names_are_these_and_no_others() -> None:
