@@ -13,6 +13,7 @@ from nemotron_api.errors import (
     RequestError,
     ShuttingDown,
 )
+from nemotron_runtime.incident import record
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,8 @@ def text_of(error: NemotronError) -> str:
     return f"{error.reason}: {error}"
 
 
-def named(error: Exception | None) -> NemotronError:
-    """`error` itself when it is one of ours; else one that keeps internals from the client."""
+def named(error: Exception) -> NemotronError:
+    """`error` itself when it is one of ours; else one that keeps internals from the client, and in the log."""
     if isinstance(error, NemotronError):
         return error
-    if error is not None:
-        log.error("a request failed", exc_info=error)
-    return RequestError("internal error; the server's log says more")
+    return RequestError(f"internal error, the server's log says more ({record(log, 'a request failed', error)})")

@@ -225,18 +225,17 @@ class Service:
             return False
         try:
             send_last()
-        except Exception:
-            log.exception("the last response of a request could not be sent")
-            self._excuse(stream)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client must get its last response
+            self._excuse(stream, error)
         self._streams.discard(stream)
         self._abort_all(stream)
         self._remember(stream, why)
         return True
 
-    def _excuse(self, stream: Stream) -> None:
+    def _excuse(self, stream: Stream, error: Exception) -> None:
         """The last response was not sent: try a simpler one, for a client without one waits for ever."""
         try:
-            stream.reply.fail(named(None))
+            stream.reply.fail(named(error))
         except Exception:
             log.exception("nor could the client be told of it")
 

@@ -13,6 +13,7 @@ from nemotron_runtime.check import check
 from nemotron_runtime.config import RuntimeConfig
 from nemotron_runtime.executor import Executor
 from nemotron_runtime.histogram import STEP_SECONDS, Histogram
+from nemotron_runtime.incident import record
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
 from nemotron_runtime.prefix_cache import worth_keeping
@@ -111,7 +112,7 @@ class HybridEngine:
 
     def _refuse_if_stopped(self) -> None:
         if self._failure:
-            raise RequestError(f"{self._failure}: restart the server")
+            raise RequestError(self._failure)
         if self._closing:
             raise ShuttingDown("the engine is closed: send the request to another replica")
 
@@ -121,10 +122,11 @@ class HybridEngine:
             self._executor.enter()
             while not self._closing:
                 self._turn()
-        except Exception as error:
-            log.exception("the engine's step loop failed")
+        except Exception as error:  # noqa: BLE001  whatever it is, everyone must hear of it
+            incident = record(log, "the engine's step loop failed", error)
             with self._lock:
-                self._failure = f"the engine stopped after {type(error).__name__}: {error}"
+                # Clients read this: what broke is the operator's to know, who finds it in the log.
+                self._failure = f"the engine has stopped, the server's log says why ({incident}): ask another replica"
         with self._lock:
             left = self._ledger.all()
         self._end(left, "error" if self._failure else "aborted", self._failure)

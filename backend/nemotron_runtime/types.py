@@ -100,6 +100,7 @@ class TokenEvent:
     """None on `aborted` and `error` only; on `stop` it is the token that ended the text."""
     finish_reason: FinishReason | None
     error: str | None = None
+    """What the client may read of why it ended in `error`: no exception's text."""
     logprobs: TokenLogprobs | None = None
     """Of the token, where the request asked for them."""
 

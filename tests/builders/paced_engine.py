@@ -93,7 +93,7 @@ class PacedEngine:
     ) -> int:
         with self._lock:
             if self._failure:
-                raise RequestError(f"{self._failure}: restart the server")
+                raise RequestError(self._failure)
             if len(self.waiting) >= self.max_waiting:
                 raise Overloaded(f"{len(self.waiting)} requests wait already")
             self._last_id += 1
@@ -129,8 +129,8 @@ class PacedEngine:
         try:
             while not self._closing:
                 self._turn()
-        except ZeroDivisionError as error:
-            self._failure = f"the engine stopped after {type(error).__name__}"
+        except ZeroDivisionError:
+            self._failure = "the engine has stopped"
         self._end([*self.running, *self.waiting], "error" if self._failure else "aborted")
         self.running, self.waiting = [], []
 

@@ -1,5 +1,6 @@
 """Every request gets exactly one last response, whatever happens to it."""
 
+import re
 import threading
 
 import pytest
@@ -104,14 +105,17 @@ def test_a_request_that_cannot_be_read_is_answered() -> None:
     assert [str(error) for error in ended(service, reply).errors] == ["what is this"]
 
 
-def test_an_unexpected_error_keeps_internals_from_the_client() -> None:
+def test_an_unexpected_error_keeps_internals_from_the_client_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     reply = RecordedReply()
     service = a_service(ScriptedEngine(refusal=ZeroDivisionError("secret path")))
 
     service.admit(a_request(), reply)
 
     (error,) = ended(service, reply).errors
-    assert str(error) == "internal error; the server's log says more"
+    told = re.fullmatch(r"internal error, the server's log says more \((incident [0-9a-f]{8})\)", str(error))
+    assert told
+    assert f"({told[1]})\nTraceback" in caplog.text
+    assert "ZeroDivisionError: secret path" in caplog.text
 
 
 def test_a_draining_replica_refuses() -> None:
