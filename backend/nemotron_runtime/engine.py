@@ -18,7 +18,7 @@ from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
 from nemotron_runtime.prefix_cache import worth_keeping
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Choice, Chosen, choose
+from nemotron_runtime.sampler import Choice, Chosen, choose_finite
 from nemotron_runtime.scheduler import Slice, Step
 from nemotron_runtime.speculation import Speculation
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
@@ -165,12 +165,14 @@ class HybridEngine:
 
     def _settle(self, slices: Sequence[Slice], logits: Tensor) -> dict[Request, list[int]]:
         """Choose what follows each slice, write it down, and hand it out; returns the tokens."""
-        found = self._choose([piece for piece in slices if piece.is_last], logits)
+        rows = self._choose([piece for piece in slices if piece.is_last], logits)
+        found = {piece.request: _accepted(piece, row) for piece, row in rows.items()}
+        torn = {piece.request for piece, row in rows.items() if piece.drafts and None in row}
         chosen = {request: [each.token for each in tokens] for request, tokens in found.items() if tokens}
         moves: list[Move] = []
         with self._lock:
             for piece in slices:
-                moves += self._ledger.advance(piece, chosen.get(piece.request, ()))
+                moves += self._ledger.advance(piece, chosen.get(piece.request, ()), is_torn=piece.request in torn)
             reasons = {request: request.finish_reason for request in chosen}
             for request, reason in reasons.items():
                 if reason:
@@ -179,12 +181,12 @@ class HybridEngine:
         for request, reason in reasons.items():
             self._hand_out(request, found[request], reason)
         self._executor.move(moves)
-        broken = [request for request in found if request not in chosen]
+        broken = [request for request in found if request not in chosen and request not in torn]
         self._end(broken, "error", NOT_FINITE_IN_FP16 if self._runtime.state_dtype == "FP16" else NOT_FINITE)
         return chosen
 
-    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Request, list[Chosen]]:
-        """What follows each slice: one token, and one for each draft that was right; none where the model broke.
+    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Slice, list[Chosen | None]]:
+        """What follows each slice's last confirmed token and each of its drafts; None where the model broke.
 
         logits: (rows, vocabulary), a row for each slice's last confirmed token and for each of its drafts.
         """
@@ -195,12 +197,8 @@ class HybridEngine:
             for piece in pieces
             for draft in range(1 + len(piece.drafts))
         ]
-        finite = logits.isfinite().all(-1)
-        if not finite.all():
-            # What is no number has no order: a row that broke is not chosen from, so that it breaks nothing else.
-            logits = logits.masked_fill(~finite[:, None], 0.0)
-        rows = iter(zip(choose(logits, choices), finite.tolist(), strict=True))
-        return {piece.request: _accepted(piece, [next(rows) for _ in range(1 + len(piece.drafts))]) for piece in pieces}
+        rows = iter(choose_finite(logits, choices))
+        return {piece: [next(rows) for _ in range(1 + len(piece.drafts))] for piece in pieces}
 
     def _hand_out(self, request: Request, chosen: Sequence[Chosen], reason: FinishReason | None) -> None:
         """Tell a request's sink its new tokens; the last one has the reason, if there is one.
@@ -234,11 +232,11 @@ class HybridEngine:
         return True
 
 
-def _accepted(piece: Slice, rows: Sequence[tuple[Chosen, bool]]) -> list[Chosen]:
-    """What was chosen in each row, beside whether its logits were finite, up to the first that no draft foresaw."""
+def _accepted(piece: Slice, rows: Sequence[Chosen | None]) -> list[Chosen]:
+    """What was chosen in each row, up to the first that no draft foresaw, or that is none."""
     accepted = []
-    for draft, (chosen, is_finite) in zip((*piece.drafts, None), rows, strict=True):
-        if not is_finite:
+    for draft, chosen in zip((*piece.drafts, None), rows, strict=True):
+        if chosen is None:
             break
         accepted.append(chosen)
         if chosen.token != draft or piece.request.finishes_with(len(accepted), chosen.token):

@@ -16,7 +16,7 @@ from nemotron_runtime.batch import Batch
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
-from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot, Move, Park, Resume
+from nemotron_runtime.moves import ClearPages, ClearSlot, ClearTail, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.parking import InFiles, InMemory, Parking
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
@@ -107,6 +107,8 @@ class TorchExecutor:
         if self._module is None or self._last is None:
             raise ValueError("nothing was computed that a module could go on from")
         (rows, normed), self._last = self._last, None
+        # Of rows that broke nothing must stay in pages of the module's.
+        normed = normed.nan_to_num()
         following, ends = transferred((_followers(slices), _ends(slices)), self.memory.device)
         if not any(lengths):
             self._module.remember(normed, following, rows, self.memory)
@@ -132,6 +134,8 @@ class TorchExecutor:
                 memory.clear_slot(slot)
             case ClearPages(pages):
                 memory.clear_pages(pages)
+            case ClearTail(slot, pages, start, stop):
+                memory.clear_tail(slot, pages, start, stop)
             case CopySlot(source, target):
                 memory.copy_slot(source, target)
             case CopyPage(source, target, tokens):
@@ -155,9 +159,9 @@ def _followers(slices: Sequence[Slice]) -> Tensor:
 
 
 def _ends(slices: Sequence[Slice]) -> Tensor:
-    """The row of each request's last token that is computed and turned out to be right."""
+    """The row of each request's last token that is computed and turned out to be right; the first where none is."""
     rows = zip(_first_rows(slices), slices, strict=True)
-    return torch.tensor([row + piece.request.computed - 1 - piece.start for row, piece in rows])
+    return torch.tensor([row + max(0, piece.request.computed - 1 - piece.start) for row, piece in rows])
 
 
 def _following(piece: Slice) -> list[int]:

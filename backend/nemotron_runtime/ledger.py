@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nemotron_runtime.histogram import NO_STEPS, Observed
 from nemotron_runtime.holdings import Holdings
-from nemotron_runtime.moves import Move, Park, Resume
+from nemotron_runtime.moves import ClearTail, Move, Park, Resume
 from nemotron_runtime.prefix_cache import WORTH_A_STATE, Entry, Hit, PrefixCache, common_tokens, extend
 from nemotron_runtime.request import Parked, Request
 from nemotron_runtime.scheduler import Budget, Candidate, Pools, Slice, Step, line_up, schedule
@@ -67,15 +67,21 @@ class Ledger:
         self._steps += bool(step.slices)
         return step, moves
 
-    def advance(self, piece: Slice, tokens: Sequence[int]) -> list[Move]:
+    def advance(self, piece: Slice, tokens: Sequence[int], *, is_torn: bool = False) -> list[Move]:
         """Note that a slice was computed, and the tokens it gave; drafts among them were right.
 
-        Returns the moves that keep the state it ended with, where one is to be kept.
+        Some logits of one that `is_torn`, which has drafts, were no numbers. Without a token it is computed again, and
+        alone: a draft that breaks can break what stands before it, as zero times no number is none.
+        Returns the moves that keep the state it ended with, where one is to be kept, or empty it of what broke.
         """
         request = piece.request
         right = max(0, len(tokens) - 1)
         lease = piece.lease
         lease.anchor, lease.written = piece.next_anchor, max(lease.written, piece.stop)
+        if is_torn and not tokens:
+            self._drafted += len(piece.drafts)
+            request.drafts = ()
+            return [ClearTail(lease.slot, tuple(lease.pages), piece.start, piece.stop)]
         self._prompt_tokens += max(0, min(piece.stop, request.prompt_tokens) - piece.start)
         self._drafted += len(piece.drafts)
         self._accepted += right
@@ -83,6 +89,8 @@ class Ledger:
         self._served[request.terms.client] += piece.confirmed + right
         request.computed = piece.start + piece.confirmed + right
         request.tokens += tokens
+        if is_torn:
+            return [ClearTail(lease.slot, tuple(lease.pages), request.computed, piece.stop)]
         if request.stops[-1:] == [request.computed]:
             request.stops.pop()
             if piece.is_last and not tokens:

@@ -83,6 +83,17 @@ class Memory:
         for rows in self._pages:
             rows[:, index] = 0
 
+    def clear_tail(self, slot: int, pages: Sequence[int], start: int, stop: int) -> None:
+        """Empty the places of tokens `start` to `stop` of a sequence, in its ring and in its pages."""
+        tokens = range(start, stop)
+        places = self._index([token % RING for token in tokens])
+        self._tails["taps"][:, slot][:, places] = 0
+        for name, empty in (("xs", 0.0), ("Bs", 0.0), ("sums", 0.0), ("keys", torch.inf)):
+            self._tails[name][:, slot][:, :, places] = empty
+        cells = self._index([pages[at // self.page_tokens] * self.page_tokens + at % self.page_tokens for at in tokens])
+        for rows in self._pages:
+            rows.flatten(1, 2)[:, cells] = 0
+
     def copy_slot(self, source: int, target: int) -> None:
         for stack in self.stacks:
             stack[:, target] = stack[:, source]

@@ -49,4 +49,14 @@ class Resume:
     request: Request
 
 
-Move = ClearSlot | ClearPages | CopySlot | CopyPage | Park | Resume
+@dataclass(frozen=True, slots=True)
+class ClearTail:
+    """Forget tokens `start` to `stop` of a sequence, drafts that broke: what is no number is none times zero, too."""
+
+    slot: int
+    pages: Sequence[int]
+    start: int
+    stop: int
+
+
+Move = ClearSlot | ClearPages | ClearTail | CopySlot | CopyPage | Park | Resume

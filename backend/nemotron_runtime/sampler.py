@@ -12,7 +12,7 @@ from nemotron_runtime.penalties import changed
 from nemotron_runtime.thinking import forced
 from nemotron_runtime.types import TokenLogprobs
 
-__all__ = ["Choice", "Chosen", "choose"]
+__all__ = ["Choice", "Chosen", "choose", "choose_finite"]
 
 
 def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
@@ -25,6 +25,15 @@ def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
     tokens = _tokens(changed(logits, choices), choices)
     logprobs = {row: _logprobs(logits[row], tokens[row], n) for row, n in _asking(choices)}
     return [Chosen(token, logprobs.get(row)) for row, token in enumerate(tokens)]
+
+
+def choose_finite(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen | None]:
+    """The same; None for rows that are not finite, which have no order: they are not looked at."""
+    finite = logits.isfinite().all(-1)
+    if finite.all():
+        return [*choose(logits, choices)]
+    chosen = choose(logits.masked_fill(~finite[:, None], 0.0), choices)
+    return [each if is_finite else None for each, is_finite in zip(chosen, finite.tolist(), strict=True)]
 
 
 def _tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:

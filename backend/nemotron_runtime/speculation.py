@@ -12,7 +12,7 @@ from nemotron_runtime.drafts import NgramIndex
 from nemotron_runtime.executor import Executor
 from nemotron_runtime.governor import Phase
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Choice, choose
+from nemotron_runtime.sampler import Choice, choose_finite
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.tails import WINDOW
 
@@ -111,7 +111,7 @@ def choose_drafts(logits: Tensor, requests: Sequence[Request], drafts: Sequence[
         Choice(request.sampling, Followed(request.tokens, draft), request.prompt_tokens)
         for request, draft in zip(requests, drafts, strict=True)
     ]
-    return [chosen.token for chosen in choose(logits, choices)]
+    return [chosen.token if chosen else 0 for chosen in choose_finite(logits, choices)]
 
 
 def _alike(lengths: Sequence[int], limits: Sequence[int]) -> list[int]:
