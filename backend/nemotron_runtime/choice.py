@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from nemotron_runtime.seen import Seen
 from nemotron_runtime.types import SamplingParams, TokenLogprobs
 
 
@@ -46,6 +50,8 @@ class Choice:
     params: SamplingParams
     tokens: Sequence[int]
     prompt_tokens: int
+    seen: Seen | None = None
+    """What is known already of the first of them; all others are looked at."""
 
     @property
     def position(self) -> int:
@@ -56,9 +62,19 @@ class Choice:
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_tokens
 
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every token there is, each once, with how often it stands in the output: (n), (n)."""
+        seen = self._seen
+        return seen.counts(self.tokens[len(seen) :])
+
+    def last(self, token: int) -> int | None:
+        """Where a token stands for the last time, if it does."""
+        seen = self._seen
+        return seen.last(token, self.tokens[len(seen) :])
+
     @property
-    def output(self) -> Sequence[int]:
-        return self.tokens[self.prompt_tokens :]
+    def _seen(self) -> Seen:
+        return self.seen or Seen(self.prompt_tokens)
 
     @property
     def is_greedy(self) -> bool:

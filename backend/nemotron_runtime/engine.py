@@ -18,7 +18,7 @@ from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
 from nemotron_runtime.prefix_cache import worth_keeping
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Choice, Chosen, choose_finite
+from nemotron_runtime.sampler import Chosen, choose_finite
 from nemotron_runtime.scheduler import Slice, Step
 from nemotron_runtime.speculation import Speculation
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
@@ -193,9 +193,7 @@ class HybridEngine:
         if not pieces:
             return {}
         choices = [
-            Choice(piece.request.sampling, piece.tokens_before(draft), piece.request.prompt_tokens)
-            for piece in pieces
-            for draft in range(1 + len(piece.drafts))
+            piece.request.choice(piece.drafts[:draft]) for piece in pieces for draft in range(1 + len(piece.drafts))
         ]
         rows = iter(choose_finite(logits, choices))
         return {piece: [next(rows) for _ in range(1 + len(piece.drafts))] for piece in pieces}

@@ -1,40 +1,52 @@
 """Change the logits of the few tokens that a request's biases, penalties and bans speak of."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nemotron_runtime.choice import Choice
 
-Change = Callable[[Choice], Mapping[int, float]]
+Cells = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Tokens, and a number for each."""
+Change = Callable[[Choice], Cells | None]
 Apply = Callable[[Tensor, Tensor], Tensor]
 
 
-def _bias(choice: Choice) -> Mapping[int, float]:
-    return dict(choice.params.logit_bias)
+def _bias(choice: Choice) -> Cells | None:
+    return _cells(dict(choice.params.logit_bias))
 
 
-def _repetition(choice: Choice) -> Mapping[int, float]:
+def _repetition(choice: Choice) -> Cells | None:
     penalty = choice.params.repetition_penalty
-    return {} if penalty == 1 else dict.fromkeys(choice.tokens, penalty)
+    if penalty == 1:
+        return None
+    tokens, _ = choice.counts()
+    return tokens, np.full(len(tokens), penalty)
 
 
-def _occurrences(choice: Choice) -> Mapping[int, float]:
+def _occurrences(choice: Choice) -> Cells | None:
     """What presence and frequency in the output cost each token."""
     presence, frequency = choice.params.presence_penalty, choice.params.frequency_penalty
     if presence == 0 and frequency == 0:
-        return {}
-    return {token: presence + frequency * count for token, count in Counter(choice.output).items()}
+        return None
+    tokens, counts = choice.counts()
+    seen = counts > 0
+    return tokens[seen], presence + frequency * counts[seen]
 
 
-def _bans(choice: Choice) -> Mapping[int, float]:
+def _bans(choice: Choice) -> Cells | None:
     banned = dict.fromkeys(_completing(choice.params.bad_words, choice.tokens), torch.inf)
     if choice.generated < choice.params.min_tokens:
         banned.update(dict.fromkeys(choice.params.stop_ids, torch.inf))
-    return banned
+    return _cells(banned)
+
+
+def _cells(numbers: Mapping[int, float]) -> Cells | None:
+    return (np.array([*numbers]), np.array([*numbers.values()])) if numbers else None
 
 
 def _completing(bad_words: Iterable[Sequence[int]], tokens: Sequence[int]) -> Iterable[int]:
@@ -63,14 +75,15 @@ def changed(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
     """logits: (r, v) → the same, or a copy in which some rows' logits are changed; element by element."""
     copied = False
     for change, apply in CHANGES:
-        cells = [(row, change(choice)) for row, choice in enumerate(choices)]
-        rows = [row for row, numbers in cells for _ in numbers]
-        if not rows:
+        cells = {row: found for row, choice in enumerate(choices) if (found := change(choice))}
+        if not cells:
             continue
         if not copied:
             logits, copied = logits.clone(), True
-        place = torch.tensor(rows), torch.tensor([token for _, numbers in cells for token in numbers])
-        number = torch.tensor([number for _, numbers in cells for number in numbers.values()], dtype=logits.dtype)
+        tokens, numbers = (np.concatenate(parts) for parts in zip(*cells.values(), strict=True))
+        rows = np.repeat([*cells], [len(tokens) for tokens, _ in cells.values()])
+        place = torch.from_numpy(rows), torch.from_numpy(tokens)
+        number = torch.from_numpy(numbers).to(logits.dtype)
         place_there = tuple(each.to(logits.device) for each in place)
         logits[place_there] = apply(logits[place_there], number.to(logits.device))
     return logits

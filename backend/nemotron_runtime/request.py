@@ -1,9 +1,11 @@
 """One prompt on its way to becoming text."""
 
-from collections.abc import MutableSequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemotron_runtime.choice import Choice, Followed
+from nemotron_runtime.seen import Seen
 from nemotron_runtime.types import DEFAULT_TERMS, FinishReason, SamplingParams, Sink, Terms
 
 
@@ -48,6 +50,16 @@ class Request:
     chain: list[bytes] = field(default_factory=list)
     """The digests of its blocks of tokens, as far as anybody asked."""
     parked: Parked | None = None
+    seen: Seen | None = None
+    """What was looked at of its tokens, where its sampling looks back; drafts are never among them."""
+
+    def choice(self, drafts: Sequence[int] = ()) -> Choice:
+        """The token to be chosen after these drafts. Its tokens are looked at once, whatever is asked later."""
+        if self.sampling.looks_back:
+            self.seen = self.seen or Seen(self.prompt_tokens)
+            self.seen.extend(self.tokens[len(self.seen) :])
+        tokens = Followed(self.tokens, drafts) if drafts else self.tokens
+        return Choice(self.sampling, tokens, self.prompt_tokens, self.seen)
 
     @property
     def pending(self) -> int:

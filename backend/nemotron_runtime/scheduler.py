@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
-from nemotron_runtime.choice import Followed
 from nemotron_runtime.request import Lease, Request
 from nemotron_runtime.tails import WINDOW, next_anchor
 
@@ -83,10 +82,6 @@ class Slice:
     @property
     def ids(self) -> list[int]:
         return [*self.request.tokens[self.start : self.start + self.confirmed], *self.drafts]
-
-    def tokens_before(self, draft: int) -> Sequence[int]:
-        """What stands before the token that is chosen after the first `draft` drafts."""
-        return Followed(self.request.tokens, self.drafts[:draft]) if draft else self.request.tokens
 
     @property
     def lease(self) -> Lease:

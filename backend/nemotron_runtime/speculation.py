@@ -6,13 +6,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nemotron_runtime.choice import Followed
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.drafts import NgramIndex
 from nemotron_runtime.executor import Executor
 from nemotron_runtime.governor import Phase
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Choice, choose_finite
+from nemotron_runtime.sampler import choose_finite
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.tails import WINDOW
 
@@ -107,10 +106,7 @@ class Module:
 
 def choose_drafts(logits: Tensor, requests: Sequence[Request], drafts: Sequence[Sequence[int]]) -> list[int]:
     """As the model itself would choose from these logits, with the same noise."""
-    choices = [
-        Choice(request.sampling, Followed(request.tokens, draft), request.prompt_tokens)
-        for request, draft in zip(requests, drafts, strict=True)
-    ]
+    choices = [request.choice(draft) for request, draft in zip(requests, drafts, strict=True)]
     return [chosen.token if chosen else 0 for chosen in choose_finite(logits, choices)]
 
 

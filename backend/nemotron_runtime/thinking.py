@@ -1,7 +1,5 @@
 """End thoughts that pass their budget."""
 
-from collections.abc import Sequence
-
 from nemotron_runtime.choice import Choice
 from nemotron_runtime.types import ThinkingBudget
 
@@ -12,24 +10,16 @@ def forced(choice: Choice) -> int | None:
     # Thoughts are at most all that was generated: most tokens are decided without a search.
     if budget is None or choice.generated < budget.tokens:
         return None
-    thoughts = _thoughts(budget, choice.tokens, choice.prompt_tokens)
+    thoughts = _thoughts(budget, choice)
     if thoughts is None or thoughts < budget.tokens:
         return None
     is_time = choice.tokens[-1] in budget.newline_ids or thoughts >= budget.tokens + budget.grace
     return budget.end_id if is_time else None
 
 
-def _thoughts(budget: ThinkingBudget, tokens: Sequence[int], prompt_tokens: int) -> int | None:
+def _thoughts(budget: ThinkingBudget, choice: Choice) -> int | None:
     """Tokens generated since thinking began; None where the model does not think now."""
-    start = _last(tokens, budget.start_id)
-    if start is None or budget.end_id in tokens[start:]:
+    start, end = choice.last(budget.start_id), choice.last(budget.end_id)
+    if start is None or (end is not None and end >= start):
         return None
-    return len(tokens) - max(prompt_tokens, start + 1)
-
-
-def _last(tokens: Sequence[int], token: int) -> int | None:
-    """Where `token` stands for the last time."""
-    try:
-        return len(tokens) - 1 - tokens[::-1].index(token)
-    except ValueError:
-        return None
+    return choice.position - max(choice.prompt_tokens, start + 1)

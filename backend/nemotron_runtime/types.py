@@ -63,6 +63,12 @@ class SamplingParams:
     logprobs: int | None = None
     """Report each chosen token's log-probability and those of the n likeliest; None reports nothing."""
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether a choice depends on more than the few tokens before it."""
+        penalises = self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+        return penalises or self.thinking is not None
+
     def ending_with(self, ids: Iterable[int]) -> "SamplingParams":
         """The same with all that ends the text in `stop_ids`, for a model whose own end-of-text tokens are `ids`."""
         return self if self.ignore_eos else replace(self, stop_ids=self.stop_ids.union(ids))
