@@ -6,6 +6,7 @@ Runs before anything of ours is installed, so it uses the standard library alone
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -21,10 +22,15 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemotron"
 UV = CACHE / "uv/bin/uv"
 GPU_VENV = ROOT / ".venv-gpu"
+KERNELS = ROOT / "kernels/csrc"
+LIBRARY = ROOT / "kernels/nemotron_kernels/native/libnemotron_cpu.so"
 GO = CACHE / "go/go/bin/go"
 
 # What must exist -> the Debian package that has it.
-PYTHON_FILES = {"/usr/lib/*/libpython3.1?.so.1.0": "libpython3.11"}  # the server's Python stub is linked with it
+PYTHON_FILES = {
+    "/usr/lib/*/libpython3.1?.so.1.0": "libpython3.11",  # the server's Python stub is linked with it
+    "/usr/bin/g++": "g++",  # compiles the CPU kernels
+}
 CLUSTER_FILES = {
     "/usr/*bin/containerd": "containerd",
     "/usr/*bin/ctr": "containerd",
@@ -102,17 +108,19 @@ def install_uv() -> None:
 
 
 def sync_environment() -> None:
-    """`.venv` as `uv.lock` says, skipped when it was made from these very files."""
-    inputs = [ROOT / "uv.lock", ROOT / "pyproject.toml"]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    """`.venv` as `uv.lock` says and the library of CPU kernels, skipped when they were made from these very files."""
+    inputs = [ROOT / "uv.lock", ROOT / "pyproject.toml", ROOT / "hatch_build.py", *sorted(KERNELS.iterdir())]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs if path.is_file())).hexdigest()
     stamp = ROOT / ".venv/.synced"
-    if stamp.exists() and stamp.read_text() == digest:
+    if stamp.exists() and stamp.read_text() == digest and (LIBRARY.exists() or platform.machine() != "x86_64"):
         return
     env = {"UV_PYTHON_DOWNLOADS": "never"}
     if not (ROOT / ".venv").exists():
         env["UV_PYTHON"] = system_python()
-    what = "making .venv from uv.lock (about 6 GB, shared with uv's cache by hard links)"
-    run(what, UV, "sync", "--frozen", "--all-extras", "--project", ROOT, env=env)
+    what = "making .venv from uv.lock (about 6 GB, shared with uv's cache by hard links), and compiling the CPU kernels"
+    # uv does not see that their sources changed.
+    ours = ("--reinstall-package", "nemotron-operator")
+    run(what, UV, "sync", "--frozen", "--all-extras", *ours, "--project", ROOT, env=env)
     stamp.write_text(digest)
 
 

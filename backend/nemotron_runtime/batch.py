@@ -127,11 +127,11 @@ def _window(pieces: Sequence[Slice], row: int, config: HybridConfig, page_tokens
         rows=slice(row, row + len(pieces) * count),
         count=count,
         slots=_consecutive(slots) or torch.from_numpy(slots.copy()),
-        seeds=_seeds(pieces),
+        seeds=seeds(pieces),
         positions=torch.from_numpy(positions),
-        tables=_tables([piece.lease.pages for piece in pieces], max(piece.stop for piece in pieces), page_tokens),
+        tables=tables([piece.lease.pages for piece in pieces], max(piece.stop for piece in pieces), page_tokens),
         anchors=torch.from_numpy(anchors.copy()),
-        commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving], _seeds(moving)),
+        commit=places.commit(config, [p.lease.slot for p in moving], [p.lease.anchor for p in moving], seeds(moving)),
         new=places.places(config, slots, positions),
         previous=places.rows(slots, starts[:, None] - 1, config.mamba_heads),
         taps=places.taps(slots, starts[:, None] + np.arange(1 - config.conv_kernel, count)),
@@ -146,13 +146,13 @@ def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Spa
         rows=slice(row, row + piece.tokens),
         slot=piece.lease.slot,
         slots=torch.from_numpy(slot),
-        seeds=_seeds([piece]),
+        seeds=seeds([piece]),
         anchors=torch.tensor([anchor]),
         start=start,
         stop=stop,
         anchor=anchor,
         next_anchor=next_anchor,
-        table=_tables([piece.lease.pages], stop, page_tokens)[0],
+        table=tables([piece.lease.pages], stop, page_tokens)[0],
         tail=places.places(config, slot, np.arange(anchor, start)[None]),
         kept=places.places(config, slot, np.arange(next_anchor, stop)[None]),
         taps_before=places.taps(slot, np.arange(start - config.conv_kernel + 1, start)[None]),
@@ -160,7 +160,7 @@ def _span(piece: Slice, row: int, config: HybridConfig, page_tokens: int) -> Spa
     )
 
 
-def _seeds(pieces: Sequence[Slice]) -> Tensor:
+def seeds(pieces: Sequence[Slice]) -> Tensor:
     """(b) the lowest 64 bits of the requests' seeds."""
     seeds = [piece.request.sampling.seed & MASK64 for piece in pieces]
     return torch.from_numpy(np.array(seeds, dtype=np.uint64).view(np.int64))
@@ -172,7 +172,7 @@ def _consecutive(slots: places.Numbers) -> slice | None:
     return slice(first, first + count) if (slots == np.arange(first, first + count)).all() else None
 
 
-def _tables(pages: Sequence[Sequence[int]], tokens: int, page_tokens: int) -> Tensor:
+def tables(pages: Sequence[Sequence[int]], tokens: int, page_tokens: int) -> Tensor:
     """(b, n) the first pages of each, as many as `tokens` fill; 0, nobody's, where a sequence has fewer."""
     tables = np.zeros((len(pages), -(-tokens // page_tokens)), dtype=np.int64)
     for table, row in zip(tables, pages, strict=True):

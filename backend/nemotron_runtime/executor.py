@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig, read_config
 from nemotron_api.layout import layout
+from nemotron_kernels.choose import Kernels
 from nemotron_runtime import batch, model, mtp
 from nemotron_runtime.arithmetic import EXACT, FAST
 from nemotron_runtime.batch import Batch
@@ -17,11 +18,12 @@ from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, ClearTail, CopyPage, CopySlot, Move, Park, Resume
+from nemotron_runtime.native import NativeSteps, choose_kernels
 from nemotron_runtime.parking import InFiles, InMemory, Parking
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
-from nemotron_runtime.tails import check_taps
+from nemotron_runtime.tails import WINDOW, check_taps
 from nemotron_runtime.tensorfile import read_tensors
 from nemotron_runtime.transfer import transferred
 
@@ -69,11 +71,14 @@ class TorchExecutor:
         *,
         threads: int,
         parking: Parking,
+        native: NativeSteps | None = None,
     ) -> None:
+        """`native` computes what windows there are; without it, torch computes all."""
         self._config = config
         self._parking = parking
         self._network = network
         self._module = module
+        self._native = native
         self._threads = threads
         self._last: tuple[Batch, Tensor] | None = None
         """The batch computed last, with its rows after the final norm, for the module."""
@@ -94,13 +99,16 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def run(self, slices: Sequence[Slice]) -> Tensor:
-        network, rows = self._network, self._batch(slices)
-        h = network(rows, self.memory)
-        if self._module is None:
-            return _computed(network.logits(network.norm(h.index_select(0, rows.yields))))
-        normed = network.norm(h)
-        self._last = rows, normed
-        return _computed(network.logits(normed.index_select(0, rows.yields)))
+        few = sum(piece.tokens <= WINDOW for piece in slices) if self._native else 0
+        rows: Batch | None
+        if self._native is None or not few:
+            rows = self._batch(slices)
+            logits, normed = self._run(rows)
+        else:
+            logits, normed = self._run_both(self._native, slices, few)
+            rows = self._batch(slices) if self._module else None
+        self._last = (rows, normed) if rows and normed is not None else None
+        return _computed(logits)
 
     @torch.inference_mode()
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
@@ -123,6 +131,24 @@ class TorchExecutor:
             return choose(logits, [requests[place] for place in places], drafts)
 
         return mtp.draft(self._module, hidden, lengths, self.memory, further, chosen)
+
+    def _run(self, rows: Batch) -> tuple[Tensor, Tensor | None]:
+        """Logits, and all rows after the final norm where a module goes on from them."""
+        network = self._network
+        h = network(rows, self.memory)
+        if self._module is None:
+            return network.logits(network.norm(h.index_select(0, rows.yields))), None
+        normed = network.norm(h)
+        return network.logits(normed.index_select(0, rows.yields)), normed
+
+    def _run_both(self, native: NativeSteps, slices: Sequence[Slice], few: int) -> tuple[Tensor, Tensor | None]:
+        """The same; the first `few` slices are windows, which the library computes."""
+        logits, normed = native.run(slices[:few], wants_normed=self._module is not None)
+        if few == len(slices):
+            return logits, normed
+        more_logits, more_normed = self._run(self._batch(slices[few:]))
+        logits = torch.cat([logits, more_logits])
+        return logits, None if normed is None or more_normed is None else torch.cat([normed, more_normed])
 
     def _batch(self, slices: Sequence[Slice]) -> Batch:
         return transferred(batch.build(slices, self._config, self.memory.page_tokens), self.memory.device)
@@ -188,10 +214,12 @@ def open_executor(
     drafts: bool = True,
     device: str | None = "cpu",
     park_directory: Path | None = None,
+    kernels: Kernels = "auto",
 ) -> tuple[HybridConfig, TorchExecutor]:
     """The model's shape and its executor, from what `pack` wrote; arguments as `open_engine` has them."""
     config, place = read_config(directory / CONFIG), choose_device(device)
     check_taps(config)
+    choice = choose_kernels(kernels, place, exact=exact)
     tensors = read_tensors(directory / WEIGHTS, layout(config), DTYPES[runtime.dtype])
     if threads is None:
         weight_bytes = sum(tensor.nbytes for tensor in tensors.values()) if place.type == "cpu" else 0
@@ -205,4 +233,5 @@ def open_executor(
         module = mtp.build(config, tensors, arithmetic) if drafts else None
     memory = Memory(mtp.with_room(config) if module else config, runtime, place)
     parking = InFiles(park_directory) if park_directory else InMemory()
-    return config, TorchExecutor(config, network, module, memory, threads=threads, parking=parking)
+    steps = NativeSteps(config, network, memory, threads=threads) if choice.implementation == "native" else None
+    return config, TorchExecutor(config, network, module, memory, threads=threads, parking=parking, native=steps)

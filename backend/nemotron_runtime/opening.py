@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nemotron_api.hybrid_config import MOE, HybridConfig
+from nemotron_kernels.choose import Kernels
 from nemotron_runtime.config import RuntimeConfig, load_config
 from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.engine import HybridEngine
@@ -28,6 +29,7 @@ def open_engine(
     drafts: bool = False,
     device: str | None = None,
     park_directory: Path | None = None,
+    kernels: Kernels = "auto",
 ) -> HybridEngine:
     """Load what `pack` wrote and start the step thread.
 
@@ -36,12 +38,21 @@ def open_engine(
     the model's own module or, where it has none, from their own text; it changes tokens no more than other company
     does, and is off by default, as on small models on a CPU it costs more than it gains. `device` is one of torch's;
     None takes CUDA where there is any. Sessions that lose their place to others are kept in files in `park_directory`,
-    this engine's alone; without one, in memory. Raises EngineMismatch for a directory that this runtime did not pack,
-    and for a device that is not there, InvalidModel for a model that this runtime does not compute.
+    this engine's alone; without one, in memory. `kernels` says who computes steps of a few tokens on a CPU: "auto" is
+    the compiled library, but for `exact`; "torch" needs none. Raises EngineMismatch for a directory that this runtime
+    did not pack, and for a device that is not there; InvalidModel for a model that it does not compute;
+    KernelUnavailable where the library is wanted and cannot be had.
     """
     runtime = load_config(directory)
     config, executor = open_executor(
-        directory, runtime, threads=threads, exact=exact, drafts=drafts, device=device, park_directory=park_directory
+        directory,
+        runtime,
+        threads=threads,
+        exact=exact,
+        drafts=drafts,
+        device=device,
+        park_directory=park_directory,
+        kernels=kernels,
     )
     uses_module = executor.has_module
     return HybridEngine(

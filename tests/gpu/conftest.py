@@ -32,7 +32,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def opener(device: str) -> Opener:
-    return partial(open_executor, device=device)
+    return partial(open_executor, device=device, kernels="torch")
 
 
 @pytest.fixture(scope="module")

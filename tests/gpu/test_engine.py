@@ -34,7 +34,7 @@ def an_engine(directory: Path) -> Path:
 
 def test_an_engine_that_drafts_answers_as_transformers_does(device: str, tmp_path: Path) -> None:
     expected = goldens()
-    engine = open_engine(an_engine(tmp_path), device=device, drafts=True)
+    engine = open_engine(an_engine(tmp_path), device=device, drafts=True, kernels="torch")
 
     sampling = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
     answers = generate(engine, [golden.prompt for golden in expected] * 3, sampling)
@@ -48,7 +48,7 @@ def test_an_engine_that_drafts_answers_as_transformers_does(device: str, tmp_pat
 
 def test_everything_an_engine_holds_is_on_the_device(device: str, tmp_path: Path) -> None:
     directory = an_engine(tmp_path)
-    _, executor = open_executor(directory, load_config(directory), device=device)
+    _, executor = open_executor(directory, load_config(directory), device=device, kernels="torch")
 
     memory = executor.memory
     assert {part.device.type for part in (*memory.stacks, memory.keys, memory.values)} == {torch.device(device).type}

@@ -1,0 +1,147 @@
+// Products of rows with matrices whose rows are contiguous: out[m][o] = Σ_k x[m][k] · w[o][k].
+//
+// Each result is summed up in one order, whatever other rows and outputs are computed with it.
+#pragma once
+#include "vec.h"
+
+namespace NK_ISA {
+
+// How many elements one instruction multiplies, and how: FP32, BF16 widened to it, or pairs of BF16.
+template <class T, class X> struct Multiply {
+    static constexpr int64_t STEP = WIDTH;
+    using Part = V;
+    static Part take(const T *p) { return load(p); }
+    static Part take(const T *p, int64_t n) { return load(p, n); }
+    static Part take_input(const float *p) { return load(p); }
+    static Part take_input(const float *p, int64_t n) { return load(p, n); }
+    static V add(V sum, Part x, Part w) { return fma(x, w, sum); }
+};
+
+#ifdef __AVX512BF16__
+template <> struct Multiply<bf16, bf16> {
+    static constexpr int64_t STEP = 2 * WIDTH;
+    using Part = __m512i;
+    static Part take(const bf16 *p) { return _mm512_loadu_si512(p); }
+    static Part take(const bf16 *p, int64_t n) { return _mm512_maskz_loadu_epi16(__mmask32((1ull << n) - 1), p); }
+    static Part take_input(const bf16 *p) { return take(p); }
+    static Part take_input(const bf16 *p, int64_t n) { return take(p, n); }
+    static V add(V sum, Part x, Part w) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w); }
+};
+template <class T> struct Inputs {
+    using Type = T;
+};
+#else
+template <class T> struct Inputs {
+    using Type = float;
+};
+#endif
+
+// What a product with weights of this type takes.
+template <class T> using Input = typename Inputs<T>::Type;
+
+constexpr int FOUR = 4;
+#ifdef __AVX512F__
+constexpr int MOST_ROWS = 6;  // 24 sums, 6 inputs and a weight fill 31 of 32 registers
+#else
+constexpr int MOST_ROWS = 3;
+#endif
+
+// 4 outputs · GROUPS for M rows. `next` are weights to come, fetched early: as many lines as are multiplied here.
+template <int GROUPS, int M, class T, class X, class Put>
+inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, Put put) {
+    using By = Multiply<T, X>;
+    constexpr int R = FOUR * GROUPS;
+    V total[R][M];
+    const T *row[R];
+    for (int r = 0; r < R; ++r) {
+        row[r] = w + (r < outputs ? r : outputs - 1) * stride;
+        for (int m = 0; m < M; ++m) total[r][m] = zero();
+    }
+    int64_t i = 0;
+    for (; i + By::STEP <= inputs; i += By::STEP) {
+        typename By::Part in[M];
+        for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i);
+        if (next) _mm_prefetch((const char *)(next + i), _MM_HINT_T0);
+        for (int r = 0; r < R; ++r) {
+            typename By::Part weights = By::take(row[r] + i);
+            for (int m = 0; m < M; ++m) total[r][m] = By::add(total[r][m], in[m], weights);
+        }
+    }
+    if (i < inputs) {
+        typename By::Part in[M];
+        for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i, inputs - i);
+        for (int r = 0; r < R; ++r) {
+            typename By::Part weights = By::take(row[r] + i, inputs - i);
+            for (int m = 0; m < M; ++m) total[r][m] = By::add(total[r][m], in[m], weights);
+        }
+    }
+    for (int q = 0; q < R && q < outputs; q += FOUR)
+        for (int m = 0; m < M; ++m)
+            put(m, q, sums(total[q][m], total[q + 1][m], total[q + 2][m], total[q + 3][m]),
+                outputs - q < FOUR ? outputs - q : FOUR);
+}
+
+template <int M, class T, class X, class Put>
+inline void tile_of(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, Put put) {
+    // Few rows need many sums at once, or each waits for the one before it.
+#ifdef __AVX512F__
+    constexpr int GROUPS = M <= 3 ? 2 : 1;
+#else
+    constexpr int GROUPS = M == 1 ? 2 : 1;
+#endif
+    for (int64_t o = 0; o < outputs; o += FOUR * GROUPS)
+        tile<GROUPS, M>(w + o * stride, stride, outputs - o, x, inputs, next, [&](int m, int64_t q, __m128 four, int64_t n) {
+            put(m, o + q, four, n);
+        });
+}
+
+// Outputs `from` to `to` of every row: put(row, output, four results, how many of them count).
+template <class T, class X, class Put>
+inline void product(const T *w, int64_t stride, int64_t from, int64_t to, const X *const *x, int64_t rows, int64_t inputs, Put put) {
+    if (!rows) return;
+    int64_t tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    // All rows of a few outputs, so that weights are read from memory once.
+    int64_t at_once = tiles > 1 ? FOUR : to - from;
+    for (int64_t o = from; o < to; o += at_once) {
+        int64_t count = to - o < at_once ? to - o : at_once;
+        const T *here = w + o * stride;
+        int64_t m = 0;
+        for (int64_t each = 0; each < tiles; ++each) {
+            int64_t size = (rows - m + (tiles - each) - 1) / (tiles - each), base = m;
+            const T *next = tiles > 1 && each < FOUR && o + FOUR + each < to ? here + (FOUR + each) * stride : nullptr;
+            auto place = [&](int row, int64_t q, __m128 four, int64_t n) { put(base + row, o + q, four, n); };
+            switch (size) {
+            case 1: tile_of<1>(here, stride, count, x + m, inputs, next, place); break;
+            case 2: tile_of<2>(here, stride, count, x + m, inputs, next, place); break;
+            case 3: tile_of<3>(here, stride, count, x + m, inputs, next, place); break;
+#ifdef __AVX512F__
+            case 4: tile_of<4>(here, stride, count, x + m, inputs, next, place); break;
+            case 5: tile_of<5>(here, stride, count, x + m, inputs, next, place); break;
+            case 6: tile_of<6>(here, stride, count, x + m, inputs, next, place); break;
+#endif
+            }
+            m += size;
+        }
+    }
+}
+
+inline __m128i first_of_four(int64_t n) { return _mm_cmpgt_epi32(_mm_set1_epi32(int(n)), _mm_setr_epi32(0, 1, 2, 3)); }
+inline void put_four(float *p, __m128 x, int64_t n) {
+    if (n == FOUR) _mm_storeu_ps(p, x);
+    else _mm_maskstore_ps(p, first_of_four(n), x);
+}
+inline void put_four(bf16 *p, __m128 x, int64_t n) {
+    float wide[FOUR];
+    _mm_storeu_ps(wide, x);
+    for (int64_t i = 0; i < n; ++i) narrow(wide[i], p[i]);
+}
+inline __m128 take_four(const float *p, int64_t n) {
+    return n == FOUR ? _mm_loadu_ps(p) : _mm_maskload_ps(p, first_of_four(n));
+}
+inline __m128 relu_squared(__m128 x) {
+    // NaN in the second operand stays.
+    x = _mm_max_ps(_mm_setzero_ps(), x);
+    return _mm_mul_ps(x, x);
+}
+
+}  // namespace NK_ISA
