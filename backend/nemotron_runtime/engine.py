@@ -139,7 +139,7 @@ class HybridEngine:
         self._executor.move(moves)
         if step.slices:
             started = time.monotonic()
-            logits = self._executor.run(step.slices)
+            logits = self._executor.run(step.slices, drafting=self._uses_module)
             self._note_step(time.monotonic() - started)
             chosen = self._settle(step.slices, logits)
             if self._speculation:
@@ -149,6 +149,11 @@ class HybridEngine:
         with self._lock:
             self._last_step_seconds = seconds
             self._steps.observe(seconds)
+
+    @property
+    def _uses_module(self) -> bool:
+        """Whether the model's own module drafts after the next step."""
+        return self._speculation is not None and self._executor.has_module and not self._speculation.is_resting
 
     def _aborted(self) -> list[Request]:
         """The requests that someone asked to abort since the last turn."""

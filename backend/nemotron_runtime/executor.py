@@ -40,8 +40,8 @@ class Executor(Protocol):
     def move(self, moves: Sequence[Move]) -> None:
         """Do what the books say was done to slots and pages, in order."""
 
-    def run(self, slices: Sequence[Slice]) -> Tensor:
-        """Compute slices, ordered by their number of tokens.
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
+        """Compute slices, ordered by their number of tokens; `drafting` where `draft` shall be called after it.
 
         Returns FP32 logits (rows, vocabulary): in the order of the slices, for each that is its request's last one
         row for its last confirmed token and one for each draft.
@@ -50,8 +50,8 @@ class Executor(Protocol):
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
         """Guess `lengths[i]` tokens after slice i's request, which knows by now what followed it.
 
-        Called at most once after each `run`, with its slices; only where `has_module`. A module that was left out for
-        a while sees nothing where the tokens of that time are, and guesses worse.
+        Called at most once after each `run` that was told of it, with its slices; only where `has_module`. A module
+        that was left out for a while sees nothing where the tokens of that time are, and guesses worse.
         """
 
     @property
@@ -98,15 +98,14 @@ class TorchExecutor:
             self._move(each)
 
     @torch.inference_mode()
-    def run(self, slices: Sequence[Slice]) -> Tensor:
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
         few = sum(piece.tokens <= WINDOW for piece in slices) if self._native else 0
-        rows: Batch | None
+        # What a module needs to know of the slices is only known now: some of them end with this step.
+        rows = self._batch(slices) if drafting or not few else None
         if self._native is None or not few:
-            rows = self._batch(slices)
-            logits, normed = self._run(rows)
+            logits, normed = self._run(rows or self._batch(slices), drafting=drafting)
         else:
-            logits, normed = self._run_both(self._native, slices, few)
-            rows = self._batch(slices) if self._module else None
+            logits, normed = self._run_both(self._native, slices, few, drafting=drafting)
         self._last = (rows, normed) if rows and normed is not None else None
         return _computed(logits)
 
@@ -132,21 +131,23 @@ class TorchExecutor:
 
         return mtp.draft(self._module, hidden, lengths, self.memory, further, chosen)
 
-    def _run(self, rows: Batch) -> tuple[Tensor, Tensor | None]:
+    def _run(self, rows: Batch, *, drafting: bool) -> tuple[Tensor, Tensor | None]:
         """Logits, and all rows after the final norm where a module goes on from them."""
         network = self._network
         h = network(rows, self.memory)
-        if self._module is None:
+        if not drafting:
             return network.logits(network.norm(h.index_select(0, rows.yields))), None
         normed = network.norm(h)
         return network.logits(normed.index_select(0, rows.yields)), normed
 
-    def _run_both(self, native: NativeSteps, slices: Sequence[Slice], few: int) -> tuple[Tensor, Tensor | None]:
+    def _run_both(
+        self, native: NativeSteps, slices: Sequence[Slice], few: int, *, drafting: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """The same; the first `few` slices are windows, which the library computes."""
-        logits, normed = native.run(slices[:few], wants_normed=self._module is not None)
+        logits, normed = native.run(slices[:few], wants_normed=drafting)
         if few == len(slices):
             return logits, normed
-        more_logits, more_normed = self._run(self._batch(slices[few:]))
+        more_logits, more_normed = self._run(self._batch(slices[few:]), drafting=drafting)
         logits = torch.cat([logits, more_logits])
         return logits, None if normed is None or more_normed is None else torch.cat([normed, more_normed])
 

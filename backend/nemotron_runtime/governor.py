@@ -1,7 +1,8 @@
 """Decide by the clock alone whether streams draft at all, so that drafts cost next to nothing where they do not pay."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from statistics import median
 
 from nemotron_runtime.step_cost import StepTimes
 
@@ -11,8 +12,9 @@ SHARE = 0.01
 RESERVE_STEPS = 32.0
 """What drafts may lose before they rest, as the time of steps without: enough for a draft length to be found."""
 
-PLAIN_STEPS = 8
-"""Steps without drafts that are measured before the first draft, and now and then among steps with drafts."""
+PLAIN_STEPS = 9
+"""Steps without drafts, of as many streams, that are measured before the first draft, and now and then among steps with
+drafts: their median counts, since a first step is often many times as long as the others."""
 
 DRAFTING_STEPS = 512
 """Steps with drafts between them: what a step takes changes with the lengths of the texts."""
@@ -46,8 +48,10 @@ class Governor:
     """Of steps without drafts."""
     phase: Phase = Phase.MEASURING
     purse: float = 0.0
-    _steps: int = 0
-    """In this phase."""
+    _measured: dict[int, list[float]] = field(default_factory=dict)
+    """Seconds of the latest steps without drafts, by the number of their streams."""
+    _drafting: int = 0
+    """Steps with drafts in a row."""
     _full: float = 0.0
     """Seconds that the purse holds at most."""
 
@@ -56,30 +60,35 @@ class Governor:
 
         `preparing` is what drafts for it took before, and counts only where there could be any.
         """
-        self._steps += 1
-        if self.phase is Phase.DRAFTING:
-            without = self._expected(streams)
-            worth = (1 + SHARE) * without * (streams + drafted) / streams
-            self._earn(streams, worth - min(seconds + preparing, LONGEST * without))
-        else:
-            self.plain.add(streams, 0, seconds)
-            self._earn(streams, SHARE * self._expected(streams))
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Change the phase when it is time."""
         match self.phase:
-            case Phase.MEASURING if self._steps >= PLAIN_STEPS:
-                self._enter(Phase.DRAFTING)
-            case Phase.DRAFTING if self.purse < 0:
-                self._enter(Phase.RESTING)
-            case Phase.DRAFTING if self._steps >= DRAFTING_STEPS:
-                self._enter(Phase.MEASURING)
-            case Phase.RESTING if self.purse >= self._full:
-                self._enter(Phase.DRAFTING)
+            case Phase.MEASURING:
+                if self._measure(streams, seconds):
+                    self._earn(streams, 0.0)
+                    self.phase, self._drafting = Phase.DRAFTING, 0
+            case Phase.DRAFTING:
+                without = self._expected(streams)
+                worth = (1 + SHARE) * without * (streams + drafted) / streams
+                self._earn(streams, worth - min(seconds + preparing, LONGEST * without))
+                self._drafting += 1
+                if self.purse < 0:
+                    self.phase = Phase.RESTING
+                elif self._drafting >= DRAFTING_STEPS:
+                    self.phase = Phase.MEASURING
+            case Phase.RESTING:
+                self._measure(streams, seconds)
+                self._earn(streams, SHARE * self._expected(streams))
+                if self.purse >= self._full:
+                    self.phase, self._drafting = Phase.DRAFTING, 0
 
-    def _enter(self, phase: Phase) -> None:
-        self.phase, self._steps = phase, 0
+    def _measure(self, streams: int, seconds: float) -> bool:
+        """Note a step without drafts; whether enough of them were seen by now to tell what one takes."""
+        found = self._measured.setdefault(streams, [])
+        found.append(seconds)
+        if len(found) < PLAIN_STEPS:
+            return False
+        self.plain.add(streams, 0, median(found))
+        found.clear()
+        return True
 
     def _earn(self, streams: int, seconds: float) -> None:
         was, self._full = self._full, RESERVE_STEPS * self._expected(streams)

@@ -143,6 +143,11 @@ class Speculation:
         """Ids of the requests of which something is known."""
         return frozenset(self._accepted)
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether drafts are given up for now, and nobody is asked for any."""
+        return self._governor.phase is Phase.RESTING
+
     def follow(
         self,
         pieces: Sequence[Slice],
@@ -151,10 +156,13 @@ class Speculation:
         running: Sequence[Request],
     ) -> None:
         """Learn from a step that took `seconds`, and put drafts for the next one into the requests that go on."""
-        began = self._clock()
+        began, was_resting = self._clock(), self.is_resting
         self._learn(pieces, chosen, seconds)
         streams = [piece.request for piece in pieces if piece.request in chosen and piece.request.lease]
-        for request, draft in zip(streams, self._drafts(pieces, streams), strict=True):
+        # After a rest, only the next step keeps what a module goes on from.
+        idle = was_resting or self.is_resting
+        drafts = [()] * len(streams) if idle else self._drafts(pieces, streams)
+        for request, draft in zip(streams, drafts, strict=True):
             request.drafts = draft
         self._forget(running)
         self._drafting_seconds = self._clock() - began
@@ -179,15 +187,12 @@ class Speculation:
                 self._accepted[piece.request.id] = known.observe(drafted, right)
         self._lengths.learn(lengths, accepted, seconds)
 
-    def _drafts(self, pieces: Sequence[Slice], streams: Sequence[Request]) -> Sequence[Draft]:
-        """What each stream may go on with."""
-        phase = self._governor.phase
-        if phase is Phase.RESTING:
-            return [()] * len(streams)
+    def _drafts(self, pieces: Sequence[Slice], streams: Sequence[Request]) -> list[Draft]:
+        """What each stream may go on with; while steps are measured, who drafts keeps up, and that is all."""
         most = [min(MOST_DRAFTS, request.sampling.max_tokens - request.generated - 1) for request in streams]
         limits = self._drafter.limits(streams, most)
         lengths = [0] * len(streams)
-        if streams and phase is Phase.DRAFTING:
+        if streams and self._governor.phase is Phase.DRAFTING:
             known = [self._accepted.setdefault(request.id, Acceptance()) for request in streams]
             lengths = _alike(self._lengths.decide(known, limits), limits)
         return self._drafter.draft(pieces, lengths)

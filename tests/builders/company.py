@@ -63,8 +63,8 @@ class Recorder:
     def move(self, moves: Sequence[Move]) -> None:
         self.executor.move(moves)
 
-    def run(self, slices: Sequence[Slice]) -> Tensor:
-        logits = self.executor.run(slices)
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
+        logits = self.executor.run(slices, drafting=drafting)
         prefixes = [
             (*self._begins(piece), *piece.request.tokens, *piece.drafts[:draft])
             for piece in slices

@@ -155,9 +155,9 @@ class ElsewhereExecutor:
     def move(self, moves: Sequence[Move]) -> None:
         self.executor.move(moves)
 
-    def run(self, slices: Sequence[Slice]) -> Tensor:
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
         before = self.mode.traffic.sent, self.mode.traffic.fetched
-        logits = self.executor.run(slices)
+        logits = self.executor.run(slices, drafting=drafting)
         self.runs[self.mode.traffic.sent - before[0], self.mode.traffic.fetched - before[1]] += 1
         return logits
 

@@ -50,10 +50,10 @@ class Gate:
     def move(self, moves: Sequence[Move]) -> None:
         self.executor.move(moves)
 
-    def run(self, slices: Sequence[Slice]) -> Tensor:
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
         self.entered.set()
         assert self.open.wait(PATIENCE_SECONDS)
-        return self.instead(self.executor.run(slices))
+        return self.instead(self.executor.run(slices, drafting=drafting))
 
     def close_after(self, logits: Tensor) -> Tensor:
         """One step, then no more until the test opens the gate again."""

@@ -64,7 +64,7 @@ class ScriptedExecutor:
                     request.parked = None
         self.moves += moves
 
-    def run(self, slices: Sequence[Slice]) -> Tensor:
+    def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
         self.before("run", slices)
         rows = [(piece, row) for piece in slices if piece.is_last for row in range(1 + len(piece.drafts))]
         logits = torch.zeros(len(rows), VOCABULARY)

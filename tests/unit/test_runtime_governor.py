@@ -96,6 +96,14 @@ def test_a_pause_of_the_machine_alone_does_not_end_drafts_that_pay() -> None:
     assert governor.phase is Phase.DRAFTING
 
 
+def test_a_first_step_that_takes_long_does_not_make_drafts_look_cheap() -> None:
+    governor = a_governor()
+
+    governor.note(1, 0, 40 * PLAIN, 0.0)
+
+    assert play(governor, 1000, 3 * PLAIN, drafted=1).count(Phase.DRAFTING) < 50
+
+
 def test_a_purse_is_as_full_as_it_was_when_other_companies_take_longer() -> None:
     governor = a_governor()
     play(governor, PLAIN_STEPS, PLAIN)
@@ -104,4 +112,4 @@ def test_a_purse_is_as_full_as_it_was_when_other_companies_take_longer() -> None
 
     governor.note(32, 0, 10 * PLAIN, 0.0)
 
-    assert governor.purse == pytest.approx(RESERVE_STEPS * 10 * PLAIN, rel=0.02)
+    assert governor.purse == pytest.approx(RESERVE_STEPS * 10 * PLAIN, rel=0.1)
