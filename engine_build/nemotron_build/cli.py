@@ -1,6 +1,7 @@
 """Build artifacts from the command line, as the build Job does."""
 
 import argparse
+import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> bytes:
     request = _request(arguments.request)
-    access = Access(claim=arguments.source_mount, files=arguments.allow_file_uris)
+    access = Access(
+        claim=arguments.source_mount,
+        files=arguments.allow_file_uris,
+        hub_endpoint=os.environ.get("HF_ENDPOINT") or None,
+        hub_token=os.environ.get("HF_TOKEN") or None,
+    )
     return outcome.success_message(job.run(request, Store(arguments.store_root), access, _log))
 
 

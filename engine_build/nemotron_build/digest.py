@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nemotron_api.build import FileEntry
-from nemotron_api.errors import WeightsInvalid
+from nemotron_api.errors import SourceError, WeightsInvalid
 from nemotron_build.progress import OnBytes, unheard
 
 SUMS = "SHA256SUMS"
@@ -84,6 +84,15 @@ def hash_chunks(path: str, content: Iterable[bytes], on_bytes: OnBytes) -> FileE
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
     while chunk := stream.read(CHUNK_BYTES):
         yield chunk
+
+
+def content(path: str, stream: BinaryIO) -> Iterator[bytes]:
+    """A source's file to its end, which it closes; raises SourceError naming the file where it breaks off."""
+    with stream:
+        try:
+            yield from chunks(stream)
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read to its end: {error.strerror}") from error
 
 
 def parse_sums(text: str) -> dict[str, str]:

@@ -5,9 +5,9 @@ from nemotron_api.errors import ChecksumMismatch
 from nemotron_build import provenance, sealed
 from nemotron_build.checkpoint import inspect
 from nemotron_build.digest import digest_of, hash_tree
+from nemotron_build.folder import Folder
 from nemotron_build.progress import Log, size
 from nemotron_build.sealed import Sealed
-from nemotron_build.source import Folder
 from nemotron_build.store import Store
 from nemotron_build.targets import torch
 

@@ -1,5 +1,6 @@
 """Tell how many bytes of a long copy are done, often enough to see life and seldom enough to read."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -20,15 +21,21 @@ def silent(line: str) -> None:
 def report(
     log: Log, done: str, total_bytes: int, *, every: float = INTERVAL_SECONDS, now: Callable[[], float] = time.monotonic
 ) -> OnBytes:
-    """A listener that logs `<done> 1.2 of 62.9 GB (2 %)` at most once per `every` seconds."""
-    total, last = 0, now()
+    """A listener, for any thread, that logs `<done> 1.2 GB of 62.9 GB (1 %), 840 s left` once per `every` seconds."""
+    lock = threading.Lock()
+    total, began = 0, now()
+    last = began
 
     def on_bytes(count: int) -> None:
         nonlocal total, last
-        total += count
-        if now() - last >= every:
-            last = now()
-            log(f"{done} {size(total)} of {size(total_bytes)} ({total * 100 // max(total_bytes, 1)} %)")
+        with lock:
+            total += count
+            if (moment := now()) - last < every:
+                return
+            last = moment
+            left = (total_bytes - total) * (moment - began) / max(total, 1)
+            share = total * 100 // max(total_bytes, 1)
+            log(f"{done} {size(total)} of {size(total_bytes)} ({share} %), {max(0, round(left))} s left")
 
     return on_bytes
 

@@ -1,19 +1,19 @@
 """Open the place a URI names as a set of files to read."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote
 
-from nemotron_api.errors import InvalidSpec, SourceError, SourceNotFound, UnsupportedSource
-from nemotron_build.digest import SUMS, paths_below
+from nemotron_api.build import FileEntry
+from nemotron_api.errors import InvalidSpec, SourceNotFound, UnsupportedSource
+from nemotron_build.folder import Folder, reading
+from nemotron_build.progress import OnBytes
 
 
 class Source(Protocol):
-    """A checkpoint somewhere: what every scheme has to offer."""
+    """A checkpoint somewhere: what every scheme has to offer before its data is fetched."""
 
     def sizes(self) -> Mapping[str, int]:
         """Bytes of every file, by its path, in the digest's order."""
@@ -21,53 +21,22 @@ class Source(Protocol):
     def open(self, path: str) -> BinaryIO:
         """The content of one file; raises SourceError, reading it OSError."""
 
-    def sums(self) -> str | None:
-        """The text of SHA256SUMS, if the source has one."""
+    def fetch(self, into: Path, partial: Path, on_bytes: OnBytes) -> tuple[FileEntry, ...]:
+        """Put every file `into` a folder; what comes from far waits in `partial` until it is whole.
+
+        Raises ChecksumMismatch or SourceError naming the file.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What this process may read: a claim's mount, the files of the machine, or nothing."""
+    """What this process may read: a claim's mount, the files of the machine, a hub as somebody, or nothing."""
 
     claim: Path | None = None
     files: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A checkpoint in a directory; links may lead anywhere below `boundary` and nowhere else."""
-
-    root: Path
-    boundary: Path
-
-    def sizes(self) -> Mapping[str, int]:
-        with _reading(self.root.name):
-            return {path: self._inside(path).stat().st_size for path in paths_below(self.root)}
-
-    def open(self, path: str) -> BinaryIO:
-        with _reading(path):
-            return self._inside(path).open("rb")
-
-    def sums(self) -> str | None:
-        if not (self.root / SUMS).exists():
-            return None
-        with self.open(SUMS) as file:
-            return file.read().decode(errors="replace")
-
-    def _inside(self, path: str) -> Path:
-        real = (self.root / path).resolve()
-        if not real.is_relative_to(self.boundary.resolve()):
-            raise SourceError(f"{path} is a link that leaves the volume: put the file itself there")
-        return real
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        name = error.filename or path
-        raise SourceError(f"user {os.getuid()} cannot read {name}: {error.strerror}") from error
+    hub_endpoint: str | None = None
+    """Of a mirror; None is huggingface.co."""
+    hub_token: str | None = None
 
 
 def open_source(uri: str, access: Access) -> Source:
@@ -95,8 +64,15 @@ def _file(rest: str, access: Access) -> Source:
     return _folder(Path(rest), Path("/"), rest)
 
 
+def _hub(rest: str, access: Access) -> Source:
+    # Only who fetches from a hub needs its library.
+    from nemotron_build.hub import open_hub
+
+    return open_hub(rest, access.hub_endpoint, access.hub_token)
+
+
 def _folder(root: Path, boundary: Path, name: str) -> Source:
-    with _reading(name):
+    with reading(name):
         if not root.exists():
             raise SourceNotFound(f"there is no {name}: check the path")
         if not root.is_dir():
@@ -104,5 +80,9 @@ def _folder(root: Path, boundary: Path, name: str) -> Source:
     return Folder(root, boundary)
 
 
-SCHEMES: Mapping[str, Callable[[str, Access], Source]] = {"pvc": _claim, "file": _file}
-FORMS: Mapping[str, str] = {"pvc": "pvc://<claim>/<path>", "file": "file:///<path>"}
+SCHEMES: Mapping[str, Callable[[str, Access], Source]] = {"hf": _hub, "pvc": _claim, "file": _file}
+FORMS: Mapping[str, str] = {
+    "hf": "hf://<owner>/<repository>@<commit>",
+    "pvc": "pvc://<claim>/<path>",
+    "file": "file:///<path>",
+}

@@ -17,6 +17,7 @@ from nemotron_build.progress import Log, silent
 from nemotron_build.sealed import Sealed
 
 FOLDERS: dict[Kind, str] = {"Weights": "weights", "Engine": "engines"}
+PARTIAL = "partial"
 SLACK_BYTES = 16 << 20
 """Room for what is not content: directories, the manifest, the file system's own blocks."""
 
@@ -41,6 +42,10 @@ class Store:
         if not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
             raise InvalidSpec(f"{fingerprint!r} is not a fingerprint: 64 hex digits name an artifact in the store")
         return self.root / FOLDERS[kind] / fingerprint
+
+    def partial(self, fingerprint: str) -> Path:
+        """Where what was fetched of an artifact waits for the next attempt: kept when a writer dies."""
+        return self.root / PARTIAL / self.directory("Weights", fingerprint).name
 
     def open(self, kind: Kind, fingerprint: str) -> Sealed:
         """The sealed artifact, file sizes checked; raises SourceNotFound or ChecksumMismatch."""

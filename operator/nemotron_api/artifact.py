@@ -22,6 +22,7 @@ class ArtifactSpec(Record):
     runtime: Runtime = Field(Runtime(), description="Pull secrets and resources of its Job.")
     placement: Placement = Field(Placement(), description="Where its Job may run.")
     secret_ref: LocalReference | None = Field(None, description="Secret whose keys the Job gets as variables.")
+    endpoint: str | None = Field(None, description="Address of the hub that weights are fetched from.")
 
 
 class NemotronArtifact(Record):
@@ -52,8 +53,9 @@ class NemotronArtifact(Record):
 
     @property
     def source_claim(self) -> str:
-        """The claim weights are fetched from; empty for an engine."""
-        return self.spec.weights.uri.removeprefix("pvc://").partition("/")[0] if self.spec.weights else ""
+        """The claim weights are fetched from; empty for an engine, and where they come from elsewhere."""
+        uri = self.spec.weights.uri if self.spec.weights else ""
+        return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else ""
 
 
 def name_of(kind: str, fingerprint: str) -> str:

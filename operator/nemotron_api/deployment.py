@@ -32,10 +32,12 @@ class Source(Record):
     uri: str = Field(
         min_length=1,
         max_length=2048,
-        description="pvc://<claim>/<path>: a checkpoint in Hugging Face layout on a claim of this namespace.",
+        description="hf://<owner>/<repository>@<commit>: one commit, 40 hex digits, of a repository of a hub. "
+        "pvc://<claim>/<path>: a checkpoint in Hugging Face layout on a claim of this namespace.",
         json_schema_extra=cel(
-            "self.matches('^pvc://[a-z0-9][-a-z0-9.]*/.+')",
-            "weights are fetched from pvc://<claim>/<path> only: copy the checkpoint to a claim of this namespace",
+            "self.matches('^pvc://[a-z0-9][-a-z0-9.]*/.+') || self.matches('^hf://[^/@]+/[^/@]+@[0-9a-f]{40}$')",
+            "write hf://<owner>/<repository>@<commit> with all 40 hex digits of the commit, since a branch may change, "
+            "or pvc://<claim>/<path>",
         ),
     )
     digest: str | None = Field(
@@ -44,14 +46,28 @@ class Source(Record):
         description="sha256 of the file list as sha256sum prints it, sorted by name (`nemotron-build digest DIR`). "
         "Absent: whatever is there is taken, hashed, and reported in the status.",
     )
-    secret_ref: LocalReference | None = Field(None, description="Secret whose keys the fetching Job gets as variables.")
+    secret_ref: LocalReference | None = Field(
+        None, description="Secret whose keys the fetching Job gets as variables; HF_TOKEN is the hub's token."
+    )
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        max_length=512,
+        description="Address of a mirror that speaks as the hub does. Absent: https://huggingface.co.",
+    )
 
 
 class Model(Record):
     """What is served."""
 
     name: DnsLabel = Field(description="The model's name, and the name clients put in their requests.")
-    source: Source = Field(description="Where its weights are.")
+    source: Source = Field(
+        description="Where its weights are.",
+        json_schema_extra=cel(
+            "!has(self.endpoint) || self.uri.startsWith('hf://')",
+            "source.endpoint is a hub's address: remove it, or write a hf:// URI",
+        ),
+    )
 
 
 class Parallelism(Record):

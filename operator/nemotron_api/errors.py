@@ -44,6 +44,12 @@ class SourceNotFound(SourceError):
     reason = "SourceNotFound"
 
 
+class SourceRefused(SourceError):
+    """The source does not give its weights to whoever asks."""
+
+    reason = "SourceRefused"
+
+
 class ChecksumMismatch(NemotronError):
     """A file's content is not what its digest says."""
 

@@ -85,6 +85,7 @@ _BUILD_REASONS = {
     "Building": "The Job builds the engine.",
     "UnsupportedSource": "The weights' URI has a scheme that is not known.",
     "SourceNotFound": "Nothing is there under the weights' URI.",
+    "SourceRefused": "The source wants a token, or another one, or its licence accepted.",
     "SourceUnreachable": "The weights cannot be fetched.",
     "ChecksumMismatch": "A file's sha256 differs from what was promised; the message names it.",
     "WeightsInvalid": "A weights file is truncated or malformed; the message names it.",

@@ -13,7 +13,7 @@ from nemotron_api.errors import InvalidModel, NemotronError, WeightsInvalid
 from nemotron_api.hybrid_config import read_config
 from nemotron_api.layout import sources
 from nemotron_build.checkpoint import inspect
-from nemotron_build.source import Folder
+from nemotron_build.folder import Folder
 from nemotron_runtime import PackReport, SamplingParams, open_engine, pack
 from nemotron_runtime.checkpoint import open_checkpoint
 from tests.builders.exactness import unexpected_tokens

@@ -48,7 +48,7 @@ def test_a_good_run_reports_what_it_sealed(
     assert success.bytes == sum(file.bytes for file in hash_tree(checkpoint))
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1]) == termination(tmp_path)
-    assert any(line.startswith("copied and hashed") for line in lines)
+    assert any(line.startswith("fetched and hashed") for line in lines)
 
 
 def test_a_request_can_come_from_a_file(tmp_path: Path, checkpoint: Path) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemotron_api.errors import InvalidSpec, NemotronError, SourceError, SourceNotFound, UnsupportedSource
-from nemotron_build.source import Access, Folder, open_source
+from nemotron_build.folder import Folder
+from nemotron_build.source import Access, open_source
 
 pytestmark = pytest.mark.unit
 
@@ -45,10 +46,14 @@ def test_files_of_the_machine_are_read_only_where_that_is_allowed(claim: Path) -
 @pytest.mark.parametrize(
     ("uri", "error", "says"),
     [
-        ("s3://bucket/model", UnsupportedSource, "known are pvc://<claim>/<path>, file:///<path>"),
-        ("hf://nvidia/model@main", UnsupportedSource, "known are pvc://"),
-        ("models/nano", UnsupportedSource, "known are pvc://"),
-        ("", UnsupportedSource, "known are pvc://"),
+        (
+            "s3://bucket/model",
+            UnsupportedSource,
+            "known are hf://<owner>/<repository>@<commit>, pvc://<claim>/<path>, file:///<path>",
+        ),
+        ("hf://nvidia/model@main", InvalidSpec, "a branch may change any time"),
+        ("models/nano", UnsupportedSource, "known are hf://"),
+        ("", UnsupportedSource, "known are hf://"),
         ("pvc://", InvalidSpec, "names no claim"),
         ("pvc:///models", InvalidSpec, "names no claim"),
         ("pvc://models/../../etc", InvalidSpec, "or leaves it"),
@@ -90,7 +95,7 @@ def test_sums_may_not_be_read_from_elsewhere_either(claim: Path) -> None:
     (claim / "models" / "my model" / "SHA256SUMS").symlink_to("../../../secret")
 
     with pytest.raises(SourceError, match="SHA256SUMS is a link that leaves the volume"):
-        open_source("pvc://models/models/my model", Access(claim=claim)).sums()
+        Folder(claim / "models" / "my model", claim).sums()
 
 
 def test_a_file_that_may_not_be_read_is_named(claim: Path, monkeypatch: pytest.MonkeyPatch) -> None:

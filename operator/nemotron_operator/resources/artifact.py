@@ -31,6 +31,7 @@ def _weights(deployment: NemotronDeployment, resolution: Resolution) -> Artifact
         runtime=deployment.runtime,
         placement=deployment.placement,
         secret_ref=deployment.spec.model.source.secret_ref,
+        endpoint=deployment.spec.model.source.endpoint,
     )
 
 

@@ -49,14 +49,14 @@ def build(artifact: NemotronArtifact, attempt: int, settings: Settings) -> Manif
 def _container(artifact: NemotronArtifact, settings: Settings) -> dict[str, Any]:
     request = artifact.request.to_json()
     source = ["--source-mount", names.SOURCE_MOUNT] if artifact.source_claim else []
-    secret = artifact.spec.secret_ref
+    secret, endpoint = artifact.spec.secret_ref, artifact.spec.endpoint
     asked = artifact.spec.runtime.resources or settings.resources
     return {
         "name": "builder",
         "image": artifact.spec.image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["nemotron-build", "run", "--request", request, "--store-root", names.STORE_MOUNT, *source],
-        "env": env_list(SCRATCH_ENV),
+        "env": env_list({**SCRATCH_ENV, **({"HF_ENDPOINT": endpoint} if endpoint else {})}),
         "envFrom": [{"secretRef": {"name": secret.name}}] if secret else [],
         "resources": resources(asked, 0),
         "securityContext": CONTAINER_SECURITY,
