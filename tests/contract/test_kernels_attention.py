@@ -1,18 +1,31 @@
 """Attention over pages equals plain causal attention, wherever the pages lie."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, paged_attention, store
+from nemotron_kernels.paged_attention import (
+    attend_in_blocks,
+    attend_in_splits,
+    attend_span,
+    attend_window,
+    paged_attention,
+    store,
+)
+from nemotron_kernels.paged_attention.blocks import BLOCK_TOKENS
 from tests.builders.numbers import FP32_ROUNDING, FP64_ROUNDING, SEEDS, chance, error, random
 
 pytestmark = pytest.mark.contract
 
 PAGES, PAGE_TOKENS = 30, 4
+LONG_PAGES = 29
 
 
 def cache(seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -38,6 +51,80 @@ def test_a_window_is_the_reference(starts: list[int], count: int, seed: int) -> 
     owners = torch.arange(len(starts)).repeat_interleave(count)
     expected = paged_attention(queries.flatten(0, 1), keys, values, pages, owners, positions.flatten())
     assert error(out.flatten(0, 1), expected) < FP64_ROUNDING
+
+
+SCATTER = st.sampled_from([0, 2, 9])
+"""How many of a table's pages are swapped for others."""
+
+
+def long_tables(sequences: int, scatter: int, seed: int) -> Tensor:
+    """Pages that follow each other, but for some; sequences share pages, which no reader minds."""
+    rows = torch.arange(LONG_PAGES).roll(1)[None].repeat(sequences, 1)
+    for _ in range(scatter):
+        at = torch.randint(LONG_PAGES, (sequences, 2), generator=chance(seed + scatter))
+        rows.scatter_(1, at, rows.gather(1, at.flip(1)))
+    return rows
+
+
+@given(
+    starts=st.lists(st.integers(0, 110), min_size=1, max_size=3), count=st.integers(1, 4), scatter=SCATTER, seed=SEEDS
+)
+def test_attention_in_blocks_is_the_reference(starts: list[int], count: int, scatter: int, seed: int) -> None:
+    # given texts of up to 10 blocks of 3 pages, some in one piece and some scattered
+    keys, values = (random(LONG_PAGES, PAGE_TOKENS, 2, 8, seed=seed + one, dtype=torch.float64) for one in (0, 1))
+    queries = random(len(starts), count, 6, 8, seed=seed, dtype=torch.float64)
+    pages, positions = long_tables(len(starts), scatter, seed), torch.tensor(starts)[:, None] + torch.arange(count)
+
+    out = attend_in_blocks(queries, keys, values, pages, positions, block_tokens=3 * PAGE_TOKENS)
+
+    owners = torch.arange(len(starts)).repeat_interleave(count)
+    expected = paged_attention(queries.flatten(0, 1), keys, values, pages, owners, positions.flatten())
+    assert error(out.flatten(0, 1), expected) < FP64_ROUNDING
+
+
+class Copied(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors that are made of others' numbers, unchanged or in another type."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("index_select", "index", "clone", "_to_copy", "copy_", "cat", "stack"):
+            self.bytes += out.nbytes
+        return out
+
+
+@pytest.mark.parametrize(
+    ("scattered_pages", "copied_share"),
+    [
+        pytest.param(0, 0.0, id="pages-in-one-piece"),
+        pytest.param(2, 2 * BLOCK_TOKENS, id="two-pages-elsewhere"),
+        pytest.param(None, 1.0, id="pages-anywhere"),
+    ],
+)
+def test_a_long_text_is_copied_only_where_its_pages_are_scattered(
+    scattered_pages: int | None, copied_share: float
+) -> None:
+    # given a text of 17 blocks; its scores, a number per query and token, are put together beside it
+    pages = 17 * BLOCK_TOKENS // 16
+    keys, values = (random(pages + 1, 16, 1, 64, seed=seed) for seed in (0, 1))
+    table = torch.arange(1, pages + 1)
+    if scattered_pages is None:
+        table = 1 + torch.randperm(pages, generator=chance(0))
+    elif scattered_pages:
+        table[[5, -5]] = table[[-5, 5]]
+    queries, last = random(1, 1, 2, 64, seed=3), torch.tensor([[pages * 16 - 1]])
+
+    with Copied() as copied:
+        attend_window(queries, keys, values, table[None], last)
+
+    tokens = copied_share if copied_share > 1 else copied_share * pages * 16
+    scores = 2 * pages * 16 * 4
+    assert tokens * 2 * 64 * 4 <= copied.bytes <= tokens * 2 * 64 * 4 + scores + 4096
 
 
 @given(positions=st.lists(st.integers(0, 119), min_size=1, max_size=6), seed=SEEDS)

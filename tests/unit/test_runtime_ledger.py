@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -188,6 +188,20 @@ def test_a_pool_lends_each_unit_once() -> None:
     assert (pool.free, pool.used) == (1, 2)
     with pytest.raises(ValueError, match="asked for 2 units, but only 1 of 3 are free"):
         pool.take(2)
+
+
+@given(st.data())
+def test_the_lowest_free_units_are_lent_first_whoever_gave_them_back(data: st.DataObject) -> None:
+    pool, lent = Pool(12, first=1), set[int]()
+
+    for count in data.draw(st.lists(st.integers(0, 5), max_size=9)):
+        given_back = data.draw(st.permutations(sorted(lent)))[:count]
+        pool.give_back(given_back)
+        lent -= set(given_back)
+        free = sorted(set(range(1, 13)) - lent)
+        taken = pool.take(min(count, len(free)))
+        assert taken == free[: len(taken)]
+        lent |= set(taken)
 
 
 def test_a_shared_unit_is_free_when_its_last_holder_gave_it_back() -> None:

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nemotron_kernels.paged_attention.blocks import attend_in_blocks
 from nemotron_kernels.paged_attention.store import raw
+
+GATHERED_BYTES = 8 << 20
+"""Of keys and values of all sequences: more do not stay near the processor until they are read."""
+SMALL_BYTES = 512 << 10
+"""Of one sequence's: the calls that reading them where they lie takes cost more than a copy of so many (80 µs)."""
 
 
 def attend_window(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, positions: Tensor) -> Tensor:
@@ -12,7 +18,10 @@ def attend_window(queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor,
 
     queries: (b, m, q, d), keys, values: (pages, s, k, d), tables: (b, n), positions: (b, m) in the sequence.
     Returns (b, m, q, d). Pages beyond a sequence's length may be anyone's but must hold finite numbers.
+    Much on the host is read where it lies; little is gathered in one piece, which takes fewer calls.
     """
+    if keys.device.type == "cpu" and _is_much(2 * tables.shape[1] * keys[0].nbytes, len(tables)):
+        return attend_in_blocks(queries, keys, values, tables, positions)
     b, m, q, d = queries.shape
     k, v = _gather(keys, tables, queries.dtype), _gather(values, tables, queries.dtype)
     seen = torch.arange(k.shape[2], device=k.device) <= positions[..., None]
@@ -34,6 +43,10 @@ def attend_span(queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, st
     seen = positions[None] <= positions[start:, None]
     out = F.scaled_dot_product_attention(queries.transpose(0, 1)[None], k, v, attn_mask=seen, enable_gqa=True)
     return out[0].transpose(0, 1)
+
+
+def _is_much(sequence_bytes: int, sequences: int) -> bool:
+    return sequence_bytes > SMALL_BYTES and sequences * sequence_bytes > GATHERED_BYTES
 
 
 def _gather(pages: Tensor, tables: Tensor, dtype: torch.dtype) -> Tensor:
