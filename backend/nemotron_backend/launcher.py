@@ -147,7 +147,9 @@ def limits(config: ServingConfig) -> Limits:
 
 def settings(config: ServingConfig) -> Settings:
     """What of the configuration is the model's affair."""
-    made = Settings(config.max_waiting, config.client_limit)
+    made = Settings(
+        config.max_waiting, config.client_limit, park_bytes=config.park_bytes, park_directory=config.park_directory
+    )
     traced = config.tracing
     return replace(made, trace_url=traced.url, trace_ratio=traced.ratio) if traced else made
 

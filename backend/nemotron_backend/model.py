@@ -82,7 +82,12 @@ def _open(directory: Path, model: str, run: RunDirectory | None) -> tuple[Servic
     """A service for the engine in `directory`, and what its runtime.json says."""
     settings = run.read_settings() if run else Settings()
     tokenizer = Tokenizer(directory)
-    engine = nemotron_runtime.open_engine(directory, max_waiting=settings.max_waiting)
+    engine = nemotron_runtime.open_engine(
+        directory,
+        max_waiting=settings.max_waiting,
+        park_bytes=settings.park_bytes,
+        park_directory=Path(settings.park_directory) if settings.park_directory else None,
+    )
     facts: dict[str, Any] = json.loads((directory / "runtime.json").read_text())
     tracer = tracing.otlp(settings.trace_url, model, settings.trace_ratio) if settings.trace_url else tracing.NOBODY
     service = Service(

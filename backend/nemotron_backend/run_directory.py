@@ -22,6 +22,8 @@ class Settings:
     """Of the OTLP/HTTP receiver that gets a span for each request."""
     trace_ratio: float = 1.0
     """The share that is traced of those requests that bring no trace of their own."""
+    park_bytes: int | None = None
+    park_directory: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

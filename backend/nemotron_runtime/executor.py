@@ -19,7 +19,7 @@ from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.moves import ClearPages, ClearSlot, ClearTail, CopyPage, CopySlot, Move, Park, Resume
 from nemotron_runtime.native import NativeSteps, choose_kernels
-from nemotron_runtime.parking import InFiles, InMemory, Parking
+from nemotron_runtime.parking import Parking, open_parking
 from nemotron_runtime.process import choose_threads, keep_freed_memory, usable_cores
 from nemotron_runtime.request import Request
 from nemotron_runtime.scheduler import Slice
@@ -168,10 +168,20 @@ class TorchExecutor:
             case CopyPage(source, target, tokens):
                 memory.copy_page(source, target, tokens)
             case Park(request, slot, pages) if request.parked:
-                request.parked.content = self._parking.keep(memory.read(slot, pages))
+                self._park(request, slot, pages)
             case Resume(request) if request.parked:
                 memory.write(request.held.slot, request.held.pages, request.parked.content.content())
                 request.parked = None
+
+    def _park(self, request: Request, slot: int, pages: Sequence[int]) -> None:
+        """Keep what a session knows; one that nobody has room for is computed again, to the same tokens."""
+        memory = self.memory
+        has_room = self._parking.has_room(memory.slot_bytes + len(pages) * memory.page_bytes)
+        kept = self._parking.keep(memory.read(slot, pages)) if has_room else None
+        if kept is None or request.parked is None:
+            request.start_over()
+        else:
+            request.parked.content = kept
 
 
 def _computed(logits: Tensor) -> Tensor:
@@ -214,6 +224,7 @@ def open_executor(
     exact: bool = False,
     drafts: bool = True,
     device: str | None = "cpu",
+    park_bytes: int | None = None,
     park_directory: Path | None = None,
     kernels: Kernels = "auto",
 ) -> tuple[HybridConfig, TorchExecutor]:
@@ -233,6 +244,6 @@ def open_executor(
         network = model.build(config, tensors, arithmetic)
         module = mtp.build(config, tensors, arithmetic) if drafts else None
     memory = Memory(mtp.with_room(config) if module else config, runtime, place)
-    parking = InFiles(park_directory) if park_directory else InMemory()
+    parking = open_parking(park_bytes, park_directory)
     steps = NativeSteps(config, network, memory, threads=threads) if choice.implementation == "native" else None
     return config, TorchExecutor(config, network, module, memory, threads=threads, parking=parking, native=steps)

@@ -35,7 +35,7 @@ class CopyPage:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Copy a session from the slot and pages it loses to `request.parked`."""
+    """Copy a session from the slot and pages it loses to `request.parked`; without room for it, it starts over."""
 
     request: Request
     slot: int

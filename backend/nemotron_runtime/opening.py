@@ -28,6 +28,7 @@ def open_engine(
     exact: bool = False,
     drafts: bool = False,
     device: str | None = None,
+    park_bytes: int | None = None,
     park_directory: Path | None = None,
     kernels: Kernels = "auto",
 ) -> HybridEngine:
@@ -37,11 +38,12 @@ def open_engine(
     the same bits whatever else runs (tier E1), which is slower. `drafts` lets streams guess ahead where it pays, with
     the model's own module or, where it has none, from their own text; it changes tokens no more than other company
     does, and is off by default, as on small models on a CPU it costs more than it gains. `device` is one of torch's;
-    None takes CUDA where there is any. Sessions that lose their place to others are kept in files in `park_directory`,
-    this engine's alone; without one, in memory. `kernels` says who computes steps of a few tokens on a CPU: "auto" is
-    the compiled library, but for `exact`; "torch" needs none. Raises EngineMismatch for a directory that this runtime
-    did not pack, and for a device that is not there; InvalidModel for a model that it does not compute;
-    KernelUnavailable where the library is wanted and cannot be had.
+    None takes CUDA where there is any. Sessions that lose their place to others are kept in `park_bytes` of the host's
+    memory, an eighth of what the process may use where it is None, then in files in `park_directory`, this engine's
+    alone, where there is one; what nobody has room for is computed again, to the same tokens. `kernels` says who
+    computes steps of a few tokens on a CPU: "auto" is the compiled library, but for `exact`; "torch" needs none. Raises
+    EngineMismatch for a directory that this runtime did not pack, and for a device that is not there; InvalidModel for
+    a model that it does not compute; KernelUnavailable where the library is wanted and cannot be had.
     """
     runtime = load_config(directory)
     config, executor = open_executor(
@@ -51,6 +53,7 @@ def open_engine(
         exact=exact,
         drafts=drafts,
         device=device,
+        park_bytes=park_bytes,
         park_directory=park_directory,
         kernels=kernels,
     )

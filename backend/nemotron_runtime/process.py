@@ -14,6 +14,7 @@ KEPT_BYTES = 1 << 30
 LARGEST_ALLOWED_BY_GLIBC = 32 << 20
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
 
 
 def choose_threads(weight_bytes: int, cores: int) -> int:
@@ -31,6 +32,17 @@ def read_quota(cpu_max: str) -> float:
     """Cores that a cgroup's cpu.max allows: microseconds per period, or the word max."""
     quota, period = cpu_max.split()
     return math.inf if quota == "max" else int(quota) / int(period)
+
+
+def usable_memory() -> int:
+    """Bytes of memory this process may use: the machine's, within its container's limit."""
+    limit = read_limit(MEMORY_MAX.read_text()) if MEMORY_MAX.is_file() else math.inf
+    return int(min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), limit))
+
+
+def read_limit(memory_max: str) -> float:
+    """Bytes that a cgroup's memory.max allows: a number, or the word max."""
+    return math.inf if memory_max.strip() == "max" else int(memory_max)
 
 
 def keep_freed_memory() -> None:

@@ -61,6 +61,10 @@ class Request:
         tokens = Followed(self.tokens, drafts) if drafts else self.tokens
         return Choice(self.sampling, tokens, self.prompt_tokens, self.seen)
 
+    def start_over(self) -> None:
+        """Forget all that was computed of it, but no token: they are computed again, and go on to the same ones."""
+        self.parked, self.computed = None, 0
+
     @property
     def pending(self) -> int:
         """Tokens still to be computed: the rest of the prompt, or the one token generated last."""

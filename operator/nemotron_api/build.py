@@ -132,6 +132,11 @@ class ServingConfig(Record):
     """Answers that one client (request parameter `client`) may have in flight; None is any number."""
     start_seconds: int | None = Field(default=None, ge=1)
     """A server that is started again gets this time, or three times what the first start took if that is longer."""
+    park_bytes: int | None = Field(default=None, ge=0)
+    """Memory of the pod for sessions that lost their place to others; None is an eighth of its limit."""
+    park_directory: str | None = None
+    """A directory of this pod alone, on a volume, for those that find no room there; without one they are computed
+    again."""
     tls: Tls | None = None
     tracing: Tracing | None = None
 

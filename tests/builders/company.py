@@ -145,6 +145,7 @@ class Room:
     cache_slots: int = 2
     pages: int = 200
     prefill_tokens: int = 64
+    park_bytes: int | None = None
     park_directory: Path | None = None
 
 
@@ -161,7 +162,8 @@ def serve(
 ) -> tuple[list[list[int]], Recorder, HybridEngine]:
     """The answers, in order. The first few requests arrive at once, each other one with a token of one before it."""
     runtime = replace(load_config(directory), max_batch=room.max_batch, cache_slots=room.cache_slots, pages=room.pages)
-    config, executor = opener(directory, runtime, threads=1, exact=exact, park_directory=room.park_directory)
+    parking = {"park_bytes": room.park_bytes, "park_directory": room.park_directory}
+    config, executor = opener(directory, runtime, threads=1, exact=exact, **parking)
     by_seed = runtime.state_dtype != "FP32"
     recorder = Recorder(executor, logits, by_seed, drafts={} if drafts is None else drafts)
     uses_module = drafter == "module"

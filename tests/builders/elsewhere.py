@@ -170,10 +170,8 @@ class ElsewhereExecutor:
 
 
 def open_elsewhere(
-    directory: Path, runtime: RuntimeConfig, *, threads: int, exact: bool, park_directory: Path | None = None
+    directory: Path, runtime: RuntimeConfig, *, threads: int, exact: bool, **parking: Any
 ) -> tuple[HybridConfig, ElsewhereExecutor]:
     with Elsewhere() as mode:
-        config, executor = open_executor(
-            directory, runtime, threads=threads, exact=exact, device=NAME, park_directory=park_directory
-        )
+        config, executor = open_executor(directory, runtime, threads=threads, exact=exact, device=NAME, **parking)
     return config, ElsewhereExecutor(executor, mode)

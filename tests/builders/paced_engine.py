@@ -26,7 +26,7 @@ import sys
 sys.path.insert(0, {repository!r})
 import nemotron_runtime
 from tests.builders.paced_engine import PacedEngine
-nemotron_runtime.open_engine = lambda directory, max_waiting: PacedEngine.open(directory, max_waiting)
+nemotron_runtime.open_engine = lambda directory, max_waiting, **_: PacedEngine.open(directory, max_waiting)
 from nemotron_backend.model import TritonPythonModel as TritonPythonModel
 """
 

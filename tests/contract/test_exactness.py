@@ -151,13 +151,30 @@ def test_sessions_that_were_parked_in_files_change_no_bit(dtype: Precision, tmp_
     logits: dict[Prefix, Tensor] = {}
     expected = alone(directory, asks, logits)
 
-    room = Room(pages=18, prefill_tokens=40, park_directory=tmp_path / "parked")
+    room = Room(pages=18, prefill_tokens=40, park_bytes=0, park_directory=tmp_path / "parked")
     answers, recorder, engine = serve(directory, asks, room, logits, exact=True)
 
     assert recorder.differing == []
     assert answers == expected
     assert engine.stats().preemptions > 0
     assert list((tmp_path / "parked").iterdir()) == []
+
+
+@pytest.mark.parametrize("formats", [pytest.param({}, id="FP32"), *FORMATS])
+@pytest.mark.parametrize("park_bytes", [0, 40_000], ids=["no-memory", "memory-for-one-or-two"])
+def test_sessions_that_nobody_has_room_for_change_no_bit(
+    formats: dict[str, Any], park_bytes: int, tmp_path: Path
+) -> None:
+    directory, asks = packed(tmp_path, {}, **formats), a_crowd(seed=4, seeds=2)
+    logits: dict[Prefix, Tensor] = {}
+    expected = alone(directory, asks, logits)
+
+    room = Room(pages=18, prefill_tokens=40, park_bytes=park_bytes)
+    answers, recorder, engine = serve(directory, asks, room, logits, exact=True)
+
+    assert recorder.differing == []
+    assert answers == expected
+    assert engine.stats().preemptions > 0
 
 
 def test_fast_mode_may_differ_in_bits_which_shows_that_this_test_sees_them(tmp_path: Path) -> None:

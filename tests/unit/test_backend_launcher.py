@@ -188,13 +188,14 @@ def test_a_secret_becomes_flags(tmp_path: Path, ca: str | None, expected: set[st
 
 def test_the_model_is_told_its_part_of_the_configuration(tmp_path: Path) -> None:
     traced = Tracing(url="http://collector:4318/v1/traces", ratio=0.25)
-    config = CONFIG.model_copy(update={"client_limit": 4, "max_waiting": 9, "tracing": traced})
+    parked = {"park_bytes": 1 << 30, "park_directory": "/parked"}
+    config = CONFIG.model_copy(update={"client_limit": 4, "max_waiting": 9, "tracing": traced, **parked})
     run = RunDirectory(tmp_path)
 
     assert run.read_settings() == launcher.settings(CONFIG) == Settings()
     run.write_settings(launcher.settings(config))
 
-    assert run.read_settings() == Settings(9, 4, "http://collector:4318/v1/traces", 0.25)
+    assert run.read_settings() == Settings(9, 4, "http://collector:4318/v1/traces", 0.25, 1 << 30, "/parked")
 
 
 def test_what_is_not_set_is_not_written_for_older_images() -> None:

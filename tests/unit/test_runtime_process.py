@@ -2,10 +2,11 @@
 
 import math
 import os
+from pathlib import Path
 
 import pytest
 
-from nemotron_runtime.process import choose_threads, read_quota, usable_cores
+from nemotron_runtime.process import choose_threads, read_limit, read_quota, usable_cores, usable_memory
 
 pytestmark = pytest.mark.unit
 
@@ -32,3 +33,14 @@ def test_a_containers_quota_is_read(cpu_max: str, cores: float) -> None:
 
 def test_a_process_has_at_least_one_core_and_no_more_than_it_may_run_on() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("memory_max", "bytes_"), [("max\n", math.inf), ("2147483648\n", 2 << 30)])
+def test_a_containers_memory_limit_is_read(memory_max: str, bytes_: float) -> None:
+    assert read_limit(memory_max) == bytes_
+
+
+def test_a_process_may_use_no_more_memory_than_the_machine_has() -> None:
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+
+    assert 0 < usable_memory() <= int(total.split()[1]) * 1024

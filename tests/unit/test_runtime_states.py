@@ -173,7 +173,9 @@ def test_narrow_sessions_are_parked_in_files_bit_for_bit(checkpoint: Path, tmp_p
     memory.write_kv(0, ids(16, 17), *(random(2, *memory.keys.shape[3:], seed=seed) for seed in (1, 2)))
     content = memory.read(0, [1])
 
-    parked = InFiles(tmp_path / "parked").keep(content).content()
+    kept = InFiles(tmp_path / "parked").keep(content)
+    assert kept is not None
+    parked = kept.content()
 
     assert [part.dtype for part in parked] == [part.dtype for part in content]
     assert all(torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(parked, content, strict=True))
