@@ -72,7 +72,7 @@ def parse(tensors: Tensors, parameters: Mapping[str, object]) -> GenerationReque
         include_stop_words=bool(_scalar(tensors, "include_stop_str_in_output", False)),
         echo_prompt=not _scalar(tensors, "exclude_input_in_output", True),
         answers=_answers(tensors, sampling),
-        resumed=_ids(tensors, "resume_ids"),
+        resumed=_resumed(tensors),
         bad_words=_words(tensors, "bad_words"),
         bias_words=_pairs(tensors, _words(tensors, "embedding_bias_words"), "embedding_bias_weights"),
         reasoning_budget=None if budget < 0 else budget,
@@ -139,6 +139,15 @@ def _answers(tensors: Tensors, sampling: SamplingParams) -> int:
     if count > 1 and _ids(tensors, "resume_ids"):
         raise InvalidRequest("one answer is resumed at a time: give its own seed, and num_return_sequences 1")
     return count
+
+
+def _resumed(tensors: Tensors) -> tuple[int, ...]:
+    """They are read as text before the engine looks at them, and no tokenizer takes what is negative."""
+    ids = _ids(tensors, "resume_ids")
+    for position, token in enumerate(ids):
+        if token < 0:
+            raise InvalidRequest(f"resume_ids holds {token} at position {position}: give output_ids as they came")
+    return ids
 
 
 def _ids(tensors: Tensors, name: str) -> tuple[int, ...]:

@@ -8,10 +8,11 @@ from nemotron_api.errors import InvalidRequest
 
 MICROSECONDS: Final = 1_000_000
 LONGEST: Final = 256
+"""Characters a name or a salt may have."""
+SHORT_TEXT: Final = f"a text of at most {LONGEST} whole characters"
 LONGEST_TIMEOUT: Final = 1 << 63
 LONGEST_STATE: Final = 512
 """A trace state that is longer may be dropped, as W3C's Trace Context has it; a request may not for that."""
-"""Characters a name or a salt may have."""
 HIGHEST_PRIORITY: Final = 1000
 
 
@@ -43,12 +44,17 @@ class Rule:
     convert: Callable[[Any], Any] = lambda value: value
 
 
+def _is_whole(text: str) -> bool:
+    """Whether UTF-8 can spell it: JSON can spell half a surrogate pair, of which no bytes can be made."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _short(text: str) -> bool:
-    return len(text) <= LONGEST
+    return len(text) <= LONGEST and _is_whole(text)
 
 
 RULES: Final[Mapping[str, Rule]] = {
-    "client": Rule("client", str, _short, f"a text of at most {LONGEST} characters"),
+    "client": Rule("client", str, _short, SHORT_TEXT),
     # Not "priority": over gRPC the server keeps that name to itself and shows it to no model.
     "request_priority": Rule(
         "priority",
@@ -56,7 +62,7 @@ RULES: Final[Mapping[str, Rule]] = {
         lambda value: abs(value) <= HIGHEST_PRIORITY,
         f"a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}; higher goes first",
     ),
-    "salt": Rule("salt", str, _short, f"a text of at most {LONGEST} characters"),
+    "salt": Rule("salt", str, _short, SHORT_TEXT),
     "stream_interval": Rule("stream_interval", int, lambda value: value >= 1, "a whole number, 1 or more"),
     # Over gRPC the server reads it itself; in the JSON of `generate` it comes as any other parameter.
     "timeout": Rule(
@@ -66,13 +72,13 @@ RULES: Final[Mapping[str, Rule]] = {
         "microseconds, 0 for no limit",
         lambda value: value / MICROSECONDS or None,
     ),
-    "traceparent": Rule("traceparent", str, _short, f"a text of at most {LONGEST} characters"),
+    "traceparent": Rule("traceparent", str, _short, SHORT_TEXT),
     "tracestate": Rule(
         "tracestate",
         str,
         lambda text: True,
         "a W3C trace state",
-        lambda text: text if len(text) <= LONGEST_STATE else "",
+        lambda text: text if len(text) <= LONGEST_STATE and _is_whole(text) else "",
     ),
 }
 

@@ -51,6 +51,7 @@ def ask(
         pytest.param(b'{"text_input": "a\xff"}', 400, id="no-utf8"),
         pytest.param(b'{"text_input": "a", "request_priority": "high"}', 400, id="priority-in-words"),
         pytest.param(b'{"text_input": "a", "stream_interval": 0}', 400, id="interval-0"),
+        pytest.param(b'{"text_input": "a", "resume_ids": [-1]}', 400, id="resume-no-token"),
     ],
 )
 def test_a_bad_body_is_answered_over_http(paced: Serving, body: bytes, status: int) -> None:

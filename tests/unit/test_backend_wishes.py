@@ -47,7 +47,7 @@ def test_without_parameters_there_are_no_wishes() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        pytest.param("client", 7, "client must be a text of at most 256 characters; it is 7", id="client-number"),
+        pytest.param("client", 7, "client must be a text of at most 256 whole characters; it is 7", id="client-number"),
         pytest.param("client", "x" * 257, "client must be a text of at most 256", id="client-too-long"),
         pytest.param("salt", True, "salt must be a text", id="salt-bool"),
         pytest.param("request_priority", 1001, "from -1000 to 1000; higher goes first; it is 1001", id="priority"),
