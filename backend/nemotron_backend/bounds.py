@@ -14,6 +14,7 @@ BYTES_PER_TOKEN: Final = 256
 WORDS: Final = 64
 WORD_BYTES: Final = 1024
 BIASES: Final = 1024
+GUIDE_BYTES: Final = 64 << 10
 
 
 def check(tensors: Tensors, max_sequence_tokens: int) -> None:
@@ -34,6 +35,8 @@ def _findings(tensors: Tensors, tokens: int) -> Iterator[str]:
             yield f"{name} holds {count} texts, at most {WORDS} are looked for: leave some out"
         if (size := _longest(tensors, name)) > WORD_BYTES:
             yield f"{name} holds a text of {size} bytes, at most {WORD_BYTES} may be: shorten it"
+    if (size := _longest(tensors, "guided_decoding_guide")) > GUIDE_BYTES:
+        yield f"guided_decoding_guide has {size} bytes, at most {GUIDE_BYTES} may be: shorten it"
     for name in ("logit_bias_ids", "end_id"):
         if (count := _count(tensors, name)) > BIASES:
             yield f"{name} holds {count} tokens, at most {BIASES} may be: leave some out"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nemotron_api.errors import InvalidRequest
 from nemotron_api.tensors import ALIASES
-from nemotron_runtime import SamplingParams
+from nemotron_runtime import Guide, SamplingParams
 
 Tensors = Mapping[str, NDArray[Any]]
 Named = TypeVar("Named")
@@ -30,6 +30,8 @@ SAMPLING: Final = (
 """Tensors that are fields of SamplingParams under their own names; the engine checks them."""
 
 PROMPTS: Final = ("text_input", "input_ids")
+GUIDE: Final = ("guided_decoding_guide_type", "guided_decoding_guide")
+GUIDES_WITHOUT_TEXT: Final = ("json",)
 MOST_ANSWERS: Final = 16
 
 
@@ -117,8 +119,19 @@ def _sampling(tensors: Tensors) -> SamplingParams:
         # Clients that must send something for every input send a negative id for none.
         stop_ids=frozenset(token for token in _ids(tensors, "end_id") if token >= 0),
         logit_bias=_pairs(tensors, _ids(tensors, "logit_bias_ids"), "logit_bias_values"),
+        guide=_guide(tensors),
         logprobs=_logprobs(tensors),
     )
+
+
+def _guide(tensors: Tensors) -> Guide | None:
+    kind, text = (_text(name, _scalar(tensors, name, b"")) for name in GUIDE)
+    if text and not kind:
+        raise InvalidRequest(f"{GUIDE[1]} is there and {GUIDE[0]} is not: say what kind of guide it is")
+    if kind and not text and kind not in GUIDES_WITHOUT_TEXT:
+        raise InvalidRequest(f"{GUIDE[0]} is {kind!r:.40} and {GUIDE[1]} empty: send the guide, too")
+    # Clients that must send every input send empty ones for none.
+    return Guide(kind, text) if kind else None
 
 
 def _logprobs(tensors: Tensors) -> int | None:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from nemotron_api.errors import InvalidRequest
 from nemotron_backend.request import GenerationRequest
-from nemotron_runtime import SamplingParams, ThinkingBudget
+from nemotron_runtime import Guide, SamplingParams, ThinkingBudget
 
 THINK: Final = ("<think>", "</think>")
 SEEDS: Final = 1 << 64
@@ -30,9 +30,20 @@ class Vocabulary:
         """The tokens of `word`, at a text's start and after a blank."""
         return tuple({self.spelling(word): None, self.spelling(f" {word.lstrip()}"): None})
 
+    @property
+    def thoughts(self) -> tuple[int | None, int | None]:
+        """The tokens that begin and end thoughts; None where the model has none."""
+        start, end = (self._tokenizer.token_to_id(token) for token in THINK)
+        return start, end
+
+    def guide(self, guide: Guide) -> Guide:
+        """The same with the tokens between which an answer need not follow it."""
+        start, end = self.thoughts
+        return replace(guide, start_id=start, end_id=end)
+
     def thinking(self, tokens: int) -> ThinkingBudget:
         """A budget of `tokens`. Raises InvalidRequest for a model that does not think."""
-        start, end = (self._tokenizer.token_to_id(token) for token in THINK)
+        start, end = self.thoughts
         if start is None or end is None:
             raise InvalidRequest(
                 f"this model's vocabulary has no {' and '.join(THINK)}, so it cannot think: leave reasoning_budget out"
@@ -46,6 +57,7 @@ def settle(request: GenerationRequest, vocabulary: Vocabulary) -> tuple[Sampling
         request.sampling,
         bad_words=tuple(tokens for word in request.bad_words for tokens in vocabulary.spellings(word)),
         logit_bias=_bias(request, vocabulary),
+        guide=request.sampling.guide and vocabulary.guide(request.sampling.guide),
         thinking=None if request.reasoning_budget is None else vocabulary.thinking(request.reasoning_budget),
     )
     return tuple(replace(sampling, seed=(sampling.seed + index) % SEEDS) for index in range(request.answers))

@@ -8,6 +8,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from nemotron_runtime.grammar import Grammar
 from nemotron_runtime.seen import Seen
 from nemotron_runtime.types import SamplingParams, TokenLogprobs
 
@@ -52,6 +53,8 @@ class Choice:
     prompt_tokens: int
     seen: Seen | None = None
     """What is known already of the first of them; all others are looked at."""
+    grammar: Grammar | None = None
+    """What holds the answer to its form."""
 
     @property
     def position(self) -> int:
@@ -87,3 +90,5 @@ class Chosen:
 
     token: int
     logprobs: TokenLogprobs | None = None
+    failure: str | None = None
+    """Why there was nothing to choose; then the token is none."""

@@ -12,6 +12,7 @@ from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
 from nemotron_runtime.check import check
 from nemotron_runtime.config import RuntimeConfig
 from nemotron_runtime.executor import Executor
+from nemotron_runtime.guides import NO_GUIDES, Guides
 from nemotron_runtime.histogram import STEP_SECONDS, Histogram
 from nemotron_runtime.incident import record
 from nemotron_runtime.ledger import Ledger
@@ -47,10 +48,12 @@ class HybridEngine:
         vocab_size: int,
         max_waiting: int,
         speculation: Speculation | None = None,
+        guides: Guides = NO_GUIDES,
     ) -> None:
         self._executor = executor
         self._ledger = ledger
         self._speculation = speculation
+        self._guides = guides
         self._runtime = runtime
         self._vocab_size = vocab_size
         self._max_waiting = max_waiting
@@ -77,6 +80,7 @@ class HybridEngine:
         limit = self._runtime.max_sequence_tokens
         sampling = sampling.ending_with(token for token in self._runtime.eos_token_ids if token < self._vocab_size)
         check(prompt, sampling, resumed=resumed, vocab_size=self._vocab_size, max_sequence_tokens=limit)
+        grammar = self._guides.grammar(sampling, prompt, resumed) if sampling.guide else None
         with self._lock:
             self._refuse_if_stopped()
             if (waiting := len(self._ledger.waiting)) >= self._max_waiting:
@@ -84,7 +88,9 @@ class HybridEngine:
             self._last_id += 1
             # The family's chat template ends every message with a token that ends the text, too.
             stops = worth_keeping(prompt, self._runtime.eos_token_ids)
-            request = Request(self._last_id, len(prompt), [*prompt, *resumed], sampling, sink, terms, stops=stops)
+            request = Request(
+                self._last_id, len(prompt), [*prompt, *resumed], sampling, sink, terms, stops=stops, grammar=grammar
+            )
             self._ledger.add(request)
             self._lock.notify()
         return request.id
@@ -109,6 +115,7 @@ class HybridEngine:
             self._lock.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        self._guides.close()
 
     def _refuse_if_stopped(self) -> None:
         if self._failure:
@@ -186,8 +193,10 @@ class HybridEngine:
         for request, reason in reasons.items():
             self._hand_out(request, found[request], reason)
         self._executor.move(moves)
-        broken = [request for request in found if request not in chosen and request not in torn]
-        self._end(broken, "error", NOT_FINITE_IN_FP16 if self._runtime.state_dtype == "FP16" else NOT_FINITE)
+        not_finite = NOT_FINITE_IN_FP16 if self._runtime.state_dtype == "FP16" else NOT_FINITE
+        for piece, (first, *_) in rows.items():
+            if piece.request not in chosen and piece.request not in torn:
+                self._end([piece.request], "error", first.failure if first else not_finite)
         return chosen
 
     def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Slice, list[Chosen | None]]:
@@ -236,12 +245,12 @@ class HybridEngine:
 
 
 def _accepted(piece: Slice, rows: Sequence[Chosen | None]) -> list[Chosen]:
-    """What was chosen in each row, up to the first that no draft foresaw, or that is none."""
+    """What was chosen in each row, up to the first that no draft foresaw, or that has no token."""
     accepted = []
     for draft, chosen in zip((*piece.drafts, None), rows, strict=True):
-        if chosen is None:
+        if chosen is None or chosen.failure:
             break
         accepted.append(chosen)
-        if chosen.token != draft or piece.request.finishes_with(len(accepted), chosen.token):
+        if chosen.token != draft or piece.request.finishes_with([each.token for each in accepted]):
             break
     return accepted

@@ -46,6 +46,8 @@ def _cut(scaled: Tensor, params: Sequence[SamplingParams], width: int) -> tuple[
     total = _total(through, limit, vocabulary)
     top_p = _column(params, "top_p", scaled)
     kept = (torch.arange(width, device=scaled.device) < limit) & ((before < top_p * total) | (top_p == 1))
+    # A guide may leave fewer than filters would: without this, all others were sorted for nothing.
+    kept &= ordered > -torch.inf
     # The first token stays whatever rounding says, and none stays after one that goes.
     kept[:, 0] = True
     kept = kept.long().cumprod(-1).bool()

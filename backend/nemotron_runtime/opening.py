@@ -9,6 +9,7 @@ from nemotron_runtime.draft_length import DraftLengths
 from nemotron_runtime.engine import HybridEngine
 from nemotron_runtime.executor import Executor, open_executor
 from nemotron_runtime.governor import Governor
+from nemotron_runtime.guides import open_guides
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.prefix_cache import PrefixCache
@@ -58,6 +59,7 @@ def open_engine(
         kernels=kernels,
     )
     uses_module = executor.has_module
+    ends = frozenset(token for token in runtime.eos_token_ids if token < config.vocab_size)
     return HybridEngine(
         executor,
         open_ledger(config, runtime, uses_module=uses_module),
@@ -65,6 +67,7 @@ def open_engine(
         vocab_size=config.vocab_size,
         max_waiting=max_waiting,
         speculation=open_speculation(config, executor, uses_module=uses_module) if drafts else None,
+        guides=open_guides(directory, config.vocab_size, ends),
     )
 
 

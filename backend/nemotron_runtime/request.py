@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemotron_runtime.choice import Choice, Followed
+from nemotron_runtime.grammar import Grammar
 from nemotron_runtime.seen import Seen
 from nemotron_runtime.types import DEFAULT_TERMS, FinishReason, SamplingParams, Sink, Terms
 
@@ -52,6 +53,8 @@ class Request:
     parked: Parked | None = None
     seen: Seen | None = None
     """What was looked at of its tokens, where its sampling looks back; drafts are never among them."""
+    grammar: Grammar | None = None
+    """What holds the answer to its form."""
 
     def choice(self, drafts: Sequence[int] = ()) -> Choice:
         """The token to be chosen after these drafts. Its tokens are looked at once, whatever is asked later."""
@@ -59,7 +62,7 @@ class Request:
             self.seen = self.seen or Seen(self.prompt_tokens)
             self.seen.extend(self.tokens[len(self.seen) :])
         tokens = Followed(self.tokens, drafts) if drafts else self.tokens
-        return Choice(self.sampling, tokens, self.prompt_tokens, self.seen)
+        return Choice(self.sampling, tokens, self.prompt_tokens, self.seen, self.grammar)
 
     def start_over(self) -> None:
         """Forget all that was computed of it, but no token: they are computed again, and go on to the same ones."""
@@ -77,13 +80,18 @@ class Request:
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why the newest token is the last one, if it is."""
-        return self.finishes_with(0, self.tokens[-1]) if self.generated else None
+        return self.finishes_with(()) if self.generated else None
 
-    def finishes_with(self, more: int, token: int) -> FinishReason | None:
-        """Why `token` would be the last one, if it would be, after `more` more tokens were generated, it the last."""
-        if token in self.sampling.stop_ids:
+    def finishes_with(self, new: Sequence[int]) -> FinishReason | None:
+        """Why the newest token would be the last one, if it would be, once `new` were generated, too."""
+        tokens = Followed(self.tokens, new) if new else self.tokens
+        if tokens[-1] in self.sampling.stop_ids or (self.grammar and self.grammar.is_complete(tokens)):
             return "stop"
-        return "length" if self.generated + more >= self.sampling.max_tokens else None
+        return "length" if self.generated + len(new) >= self.sampling.max_tokens else None
+
+    def likely(self, drafts: tuple[int, ...]) -> tuple[int, ...]:
+        """As many of the drafts as may be chosen at all."""
+        return self.grammar.permitted(self.tokens, drafts) if self.grammar and drafts else drafts
 
     @property
     def backlog(self) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nemotron_runtime.choice import Choice, Chosen
 from nemotron_runtime.filters import is_filtered, likeliest
+from nemotron_runtime.guidance import guided
 from nemotron_runtime.noise import gumbel, key
 from nemotron_runtime.penalties import changed
 from nemotron_runtime.thinking import forced
@@ -22,9 +23,10 @@ def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
     made of seed, position and token id alone: whoever guesses the logits well, chooses the same token. Temperature 0
     has no noise; of equal logits the lower id wins.
     """
-    tokens = _tokens(changed(logits, choices), choices)
+    left, failures = guided(changed(logits, choices), choices)
+    tokens = _tokens(left, choices)
     logprobs = {row: _logprobs(logits[row], tokens[row], n) for row, n in _asking(choices)}
-    return [Chosen(token, logprobs.get(row)) for row, token in enumerate(tokens)]
+    return [Chosen(token, logprobs.get(row), failures.get(row)) for row, token in enumerate(tokens)]
 
 
 def choose_finite(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen | None]:

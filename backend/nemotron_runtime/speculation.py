@@ -163,7 +163,7 @@ class Speculation:
         idle = was_resting or self.is_resting
         drafts = [()] * len(streams) if idle else self._drafts(pieces, streams)
         for request, draft in zip(streams, drafts, strict=True):
-            request.drafts = draft
+            request.drafts = request.likely(draft)
         self._forget(running)
         self._drafting_seconds = self._clock() - began
 

@@ -25,12 +25,26 @@ class ThinkingBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """What form an answer must have: `text` is a JSON schema, an expression, a grammar or a list, as `kind` says.
+
+    Where the prompt leaves thoughts open, the form is that of what follows the `end_id` that ends them. Of the two
+    tokens of thinking, both are None where the model does not think.
+    """
+
+    kind: str
+    text: str = ""
+    start_id: int | None = None
+    end_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens, and when to end.
 
     `temperature` 0 is greedy. The same seed, prompt and parameters give the same tokens whatever else is running: in
     exact mode always, else wherever the last bits of the logits do not decide.
-    A model's logits are changed in this order: bias, repetition penalty, presence and frequency penalty, bans,
+    A model's logits are changed in this order: bias, repetition penalty, presence and frequency penalty, bans, guide,
     temperature, min_p, top_k, top_p.
     """
 
@@ -60,6 +74,8 @@ class SamplingParams:
     bad_words: tuple[tuple[int, ...], ...] = ()
     """Runs of tokens that no choice completes; their first tokens may stand in the prompt."""
     thinking: ThinkingBudget | None = None
+    guide: Guide | None = None
+    """Choose only tokens with which the answer can take this form, and end where nothing more can follow."""
     logprobs: int | None = None
     """Report each chosen token's log-probability and those of the n likeliest; None reports nothing."""
 

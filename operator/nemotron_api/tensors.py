@@ -56,6 +56,13 @@ _INPUTS: tuple[Tensor, ...] = (
     Tensor("end_id", "INT32", (ANY,), "tokens that end the answer beside the model's own; negative ones are none"),
     Tensor("ignore_eos", "BOOL", (1,), "go on after the model's end-of-text token; default false"),
     Tensor("reasoning_budget", "INT32", (1,), "tokens to think; -1, the default, is no limit"),
+    Tensor(
+        "guided_decoding_guide_type",
+        "BYTES",
+        (1,),
+        "the answer's form, after its thoughts: json (any object), json_schema, regex, ebnf_grammar, choice",
+    ),
+    Tensor("guided_decoding_guide", "BYTES", (1,), "the schema, the expression, the grammar, or a JSON list of texts"),
     Tensor("return_log_probs", "BOOL", (1,), "true: output_log_probs and cum_log_probs are sent; default false"),
     Tensor(
         "top_n_log_probs", "INT32", (1,), "with return_log_probs: likeliest tokens to tell at each place; default 0"

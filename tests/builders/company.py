@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
-from nemotron_runtime import HybridEngine, SamplingParams, Terms
+from nemotron_runtime import Guide, HybridEngine, SamplingParams, Terms
 from nemotron_runtime.config import load_config
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.executor import ChooseDrafts, Executor, open_executor
+from nemotron_runtime.guides import open_guides
 from nemotron_runtime.moves import Move
 from nemotron_runtime.opening import open_ledger
 from nemotron_runtime.request import Request
@@ -131,10 +132,17 @@ class Ask:
     priority: int = 0
     temperature: float = 0.0
     seed: int = 0
+    guide: Guide | None = None
 
     @property
     def sampling(self) -> SamplingParams:
-        return SamplingParams(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed, ignore_eos=True)
+        return SamplingParams(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            seed=self.seed,
+            ignore_eos=True,
+            guide=self.guide,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +181,13 @@ def serve(
     governor = Fickle(random.Random(7)) if drafts is None else AlwaysDrafting()
     speculation = Speculation(found, AsManyAsPossible(random.Random(7)), governor) if found else None
     engine = HybridEngine(
-        recorder, ledger, runtime, vocab_size=config.vocab_size, max_waiting=len(asks), speculation=speculation
+        recorder,
+        ledger,
+        runtime,
+        vocab_size=config.vocab_size,
+        max_waiting=len(asks),
+        speculation=speculation,
+        guides=open_guides(directory, config.vocab_size, frozenset(runtime.eos_token_ids)),
     )
     streams: list[Stream] = []
     for number, ask in enumerate(asks):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nemotron_api.errors import InvalidRequest
 from nemotron_api.tensors import ALIASES, ANY, INPUTS, Tensor
 from nemotron_backend.request import GenerationRequest, parse
-from nemotron_runtime import SamplingParams
+from nemotron_runtime import Guide, SamplingParams
 
 pytestmark = pytest.mark.unit
 
@@ -137,11 +137,41 @@ def test_a_client_that_must_send_every_input_can() -> None:
         "exclude_input_in_output": True,
         "beam_width": 1,
         "length_penalty": 1.0,
+        "guided_decoding_guide_type": b"",
+        "guided_decoding_guide": b"",
     }
     every = {tensor.name: neutral.get(tensor.name, [] if tensor.dims == (ANY,) else 0) for tensor in INPUTS}
 
     assert parse(tensors(**every | {"text_input": b"a"}), {}) == parse(tensors(text_input=b"a"), {})
     assert parse(tensors(**every | {"text_input": b"", "input_ids": [7]}), {}) == parse(tensors(input_ids=[7]), {})
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "regex", "ebnf_grammar", "choice", "of a new kind"])
+def test_a_guide_has_a_kind_and_a_text(kind: str) -> None:
+    given = tensors(text_input=b"a", guided_decoding_guide_type=kind.encode(), guided_decoding_guide="é+".encode())
+
+    assert parse(given, {}).sampling.guide == Guide(kind, "é+")
+
+
+def test_any_json_object_needs_no_text() -> None:
+    assert parse(tensors(text_input=b"a", guided_decoding_guide_type=b"json"), {}).sampling.guide == Guide("json")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        pytest.param({"guided_decoding_guide": b"a"}, "say what kind of guide it is", id="no-kind"),
+        pytest.param({"guided_decoding_guide_type": b"regex"}, "'regex' and .* empty: send the guide", id="no-text"),
+        pytest.param(
+            {"guided_decoding_guide_type": b"regex", "guided_decoding_guide": b"a\xff"},
+            "guided_decoding_guide is not valid UTF-8: byte 0xff at offset 1",
+            id="no-utf-8",
+        ),
+    ],
+)
+def test_half_a_guide_is_refused(given: dict[str, bytes], sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        parse(tensors(text_input=b"a", **given), {})
 
 
 def test_a_resumed_answer_brings_its_tokens() -> None:

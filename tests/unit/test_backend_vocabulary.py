@@ -5,7 +5,7 @@ import pytest
 from nemotron_api.errors import InvalidRequest
 from nemotron_backend.request import GenerationRequest
 from nemotron_backend.vocabulary import Vocabulary, settle
-from nemotron_runtime import SamplingParams, ThinkingBudget
+from nemotron_runtime import Guide, SamplingParams, ThinkingBudget
 from tests.builders.byte_level import byte_level
 
 pytestmark = pytest.mark.unit
@@ -56,3 +56,13 @@ def test_a_budget_knows_the_tokens_of_thinking_and_those_with_a_newline() -> Non
 def test_a_model_that_does_not_think_has_no_budget() -> None:
     with pytest.raises(InvalidRequest, match=r"no <think> and </think>, .* leave reasoning_budget out"):
         settle(a_request(reasoning_budget=7), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "thoughts"),
+    [pytest.param(THINKING, (256, 257), id="thinks"), pytest.param(PLAIN, (None, None), id="does-not")],
+)
+def test_a_guide_learns_where_thoughts_end(vocabulary: Vocabulary, thoughts: tuple[int | None, int | None]) -> None:
+    (sampling,) = settle(a_request(SamplingParams(guide=Guide("regex", "a"))), vocabulary)
+
+    assert sampling.guide == Guide("regex", "a", *thoughts)
