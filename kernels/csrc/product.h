@@ -46,9 +46,15 @@ constexpr int MOST_ROWS = 6;  // 24 sums, 6 inputs and a weight fill 31 of 32 re
 constexpr int MOST_ROWS = 3;
 #endif
 
-// 4 outputs · GROUPS for M rows. `next` are weights to come, fetched early: as many lines as are multiplied here.
-template <int GROUPS, int M, class T, class X, class Put>
-inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, Put put) {
+// Rows of weights that are needed soon, fetched early a line at a time, while others are multiplied.
+template <class T> struct Ahead {
+    const T *rows;
+    int64_t stride, count;
+};
+
+// 4 outputs · GROUPS for M rows: place(row, output, four results, how many of them count).
+template <int GROUPS, int M, class T, class X, class Place>
+inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, Ahead<T> ahead, Place place) {
     using By = Multiply<T, X>;
     constexpr int R = FOUR * GROUPS;
     V total[R][M];
@@ -61,7 +67,8 @@ inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x,
     for (; i + By::STEP <= inputs; i += By::STEP) {
         typename By::Part in[M];
         for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i);
-        if (next) _mm_prefetch((const char *)(next + i), _MM_HINT_T0);
+        for (int64_t r = 0; r < ahead.count; ++r)
+            _mm_prefetch((const char *)(ahead.rows + r * ahead.stride + i), _MM_HINT_T1);
         for (int r = 0; r < R; ++r) {
             typename By::Part weights = By::take(row[r] + i);
             for (int m = 0; m < M; ++m) total[r][m] = By::add(total[r][m], in[m], weights);
@@ -77,50 +84,56 @@ inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x,
     }
     for (int q = 0; q < R && q < outputs; q += FOUR)
         for (int m = 0; m < M; ++m)
-            put(m, q, sums(total[q][m], total[q + 1][m], total[q + 2][m], total[q + 3][m]),
-                outputs - q < FOUR ? outputs - q : FOUR);
+            place(m, q, sums(total[q][m], total[q + 1][m], total[q + 2][m], total[q + 3][m]),
+                  outputs - q < FOUR ? outputs - q : FOUR);
 }
 
-template <int M, class T, class X, class Put>
-inline void tile_of(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, Put put) {
-    // Few rows need many sums at once, or each waits for the one before it.
+// Few rows need many sums at once, or each waits for the one before it.
+template <int M> constexpr int groups() {
 #ifdef __AVX512F__
-    constexpr int GROUPS = M <= 3 ? 2 : 1;
+    return M <= 3 ? 2 : 1;
 #else
-    constexpr int GROUPS = M == 1 ? 2 : 1;
+    return M == 1 ? 2 : 1;
 #endif
-    for (int64_t o = 0; o < outputs; o += FOUR * GROUPS)
-        tile<GROUPS, M>(w + o * stride, stride, outputs - o, x, inputs, next, [&](int m, int64_t q, __m128 four, int64_t n) {
-            put(m, o + q, four, n);
-        });
 }
+
+// All outputs of a panel for M rows; meanwhile the next panel comes nearer, an equal part with each of `tiles` calls.
+template <int M, class T, class X, class Place>
+inline void panel(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, int64_t left,
+                  int64_t tile_number, int64_t tiles, Place place) {
+    constexpr int R = FOUR * groups<M>();
+    int64_t each = (R + tiles - 1) / tiles, from = tile_number * ((outputs + R - 1) / R) * each;
+    for (int64_t o = 0; o < outputs; o += R, from += each) {
+        // One or two rows wait for nothing else: the processor itself fetches fast enough.
+        int64_t count = M <= 3 && tiles == 1 ? 0 : from + each <= left ? each : from < left ? left - from : 0;
+        Ahead<T> ahead = {next + from * stride, stride, count};
+        tile<groups<M>(), M>(w + o * stride, stride, outputs - o, x, inputs, ahead,
+                             [&](int m, int64_t q, __m128 four, int64_t n) { place(m, o + q, four, n); });
+    }
+}
+
+constexpr int64_t PANEL = 32;  // outputs whose weights stay in the second cache while all rows are multiplied with them
 
 // Outputs `from` to `to` of every row: put(row, output, four results, how many of them count).
 template <class T, class X, class Put>
 inline void product(const T *w, int64_t stride, int64_t from, int64_t to, const X *const *x, int64_t rows, int64_t inputs, Put put) {
-    if (!rows) return;
-    int64_t tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
-    // All rows of a few outputs, so that weights are read from memory once.
-    int64_t at_once = tiles > 1 ? FOUR : to - from;
-    for (int64_t o = from; o < to; o += at_once) {
-        int64_t count = to - o < at_once ? to - o : at_once;
-        const T *here = w + o * stride;
-        int64_t m = 0;
-        for (int64_t each = 0; each < tiles; ++each) {
-            int64_t size = (rows - m + (tiles - each) - 1) / (tiles - each), base = m;
-            const T *next = tiles > 1 && each < FOUR && o + FOUR + each < to ? here + (FOUR + each) * stride : nullptr;
-            auto place = [&](int row, int64_t q, __m128 four, int64_t n) { put(base + row, o + q, four, n); };
+    int64_t tiles = (rows + MOST_ROWS - 1) / MOST_ROWS, at_once = tiles > 1 ? PANEL : 2 * FOUR;
+    for (int64_t o = from; rows && o < to; o += at_once) {
+        int64_t count = to - o < at_once ? to - o : at_once, left = to - o - count < at_once ? to - o - count : at_once;
+        const T *here = w + o * stride, *next = here + count * stride;
+        for (int64_t i = 0, m = 0, size; i < tiles; ++i, m += size) {
+            size = (rows - m + (tiles - i) - 1) / (tiles - i);
+            auto place = [&, m](int row, int64_t q, __m128 four, int64_t n) { put(m + row, o + q, four, n); };
             switch (size) {
-            case 1: tile_of<1>(here, stride, count, x + m, inputs, next, place); break;
-            case 2: tile_of<2>(here, stride, count, x + m, inputs, next, place); break;
-            case 3: tile_of<3>(here, stride, count, x + m, inputs, next, place); break;
+            case 1: panel<1>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
+            case 2: panel<2>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
+            case 3: panel<3>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
 #ifdef __AVX512F__
-            case 4: tile_of<4>(here, stride, count, x + m, inputs, next, place); break;
-            case 5: tile_of<5>(here, stride, count, x + m, inputs, next, place); break;
-            case 6: tile_of<6>(here, stride, count, x + m, inputs, next, place); break;
+            case 4: panel<4>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
+            case 5: panel<5>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
+            case 6: panel<6>(here, stride, count, x + m, inputs, next, left, i, tiles, place); break;
 #endif
             }
-            m += size;
         }
     }
 }

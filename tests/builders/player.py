@@ -1,17 +1,21 @@
 """Run an executor by hand, sequence by sequence, without an engine or its books."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from nemotron_api.hybrid_config import HybridConfig
 from nemotron_runtime import SamplingParams
 from nemotron_runtime.config import load_config
-from nemotron_runtime.executor import open_executor
+from nemotron_runtime.executor import TorchExecutor, open_executor
 from nemotron_runtime.moves import ClearPages, ClearSlot, CopyPage, CopySlot
 from nemotron_runtime.request import Lease, Request
 from nemotron_runtime.scheduler import Slice
+
+Opener = Callable[..., tuple[HybridConfig, TorchExecutor]]
+"""`open_executor`, or something that stands for it."""
 
 Part = tuple[Request, int, tuple[int, ...]]
 """A sequence, how many of its tokens to compute, and drafts after them."""
@@ -20,9 +24,9 @@ Part = tuple[Request, int, tuple[int, ...]]
 class Player:
     """An engine's executor; sequences hold the slots and pages that a test gives them."""
 
-    def __init__(self, directory: Path, *, exact: bool = True) -> None:
+    def __init__(self, directory: Path, *, exact: bool = True, opener: Opener = open_executor) -> None:
         self.runtime = load_config(directory)
-        self.config, self.executor = open_executor(directory, self.runtime, threads=1, exact=exact)
+        self.config, self.executor = opener(directory, self.runtime, threads=1, exact=exact)
         self.memory = self.executor.memory
 
     def pages(self, slot: int, tokens: int) -> list[int]:

@@ -1,12 +1,15 @@
 """Tier E2: in fast mode, too, greedy tokens are the FP64 recurrence's, whatever company, cuts, hits and drafts."""
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from nemotron_kernels.choose import Kernels
 from nemotron_runtime import pack
+from nemotron_runtime.executor import open_executor
 from nemotron_runtime.speculation import Drafter, LookUp
 from tests.builders.checkpoints import TINY, a_checkpoint
 from tests.builders.company import Ask, Guesser, Room, serve
@@ -16,6 +19,7 @@ from tests.builders.oracle import fp64_logits
 pytestmark = pytest.mark.contract
 
 TRAINED = Path(__file__).parents[2] / "examples" / "tiny" / "checkpoint"
+KERNELS: tuple[Kernels, ...] = ("native", "torch")
 LONGEST = 240
 TWICE = 80
 """Tokens of a prompt from which on it is sent twice in a row: the second one waits for the first's, and hits."""
@@ -57,19 +61,21 @@ def judge(checkpoint: Path, asks: list[Ask], answers: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("drafts", ["guessed", "looked-up"])
 @pytest.mark.parametrize(("changes", "prefill_tokens"), SHAPES)
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_tokens_in_company_are_those_of_the_fp64_recurrence(
-    changes: dict[str, Any], prefill_tokens: int, drafts: str, tmp_path: Path
+    kernels: Kernels, changes: dict[str, Any], prefill_tokens: int, drafts: str, tmp_path: Path
 ) -> None:
     checkpoint = a_checkpoint(tmp_path / "checkpoint", **changes)
     pack(checkpoint, tmp_path / "engine", dtype="FP32", max_batch=4, max_sequence_tokens=LONGEST)
     asks = a_crowd(TINY["vocab_size"], seed=9)
+    opener = partial(open_executor, kernels=kernels)
     # given drafts that are right two times out of three, or whatever the text itself foretells
-    alone, _, _ = serve(tmp_path / "engine", asks, Room(max_batch=1), {}, exact=False)
+    alone, _, _ = serve(tmp_path / "engine", asks, Room(max_batch=1), {}, exact=False, opener=opener)
     answers = {ask.prompt: answer for ask, answer in zip(asks, alone, strict=True)}
     drafter: Drafter = Guesser(answers, random.Random(2), TINY["vocab_size"]) if drafts == "guessed" else LookUp()
 
     room = Room(pages=18, prefill_tokens=prefill_tokens)
-    crowded, _, engine = serve(tmp_path / "engine", asks, room, {}, drafter, exact=False)
+    crowded, _, engine = serve(tmp_path / "engine", asks, room, {}, drafter, exact=False, opener=opener)
 
     stats = engine.stats()
     assert min(stats.preemptions, stats.prefix_hit_tokens) > 0
@@ -78,15 +84,19 @@ def test_tokens_in_company_are_those_of_the_fp64_recurrence(
 
 
 @pytest.mark.parametrize("drafts", ["module", "looked-up"])
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_tokens_of_the_trained_model_in_company_are_those_of_the_fp64_recurrence(
-    drafts: Literal["module", "looked-up"], tmp_path: Path
+    kernels: Kernels, drafts: Literal["module", "looked-up"], tmp_path: Path
 ) -> None:
     pack(TRAINED, tmp_path, dtype="FP32", max_batch=4, max_sequence_tokens=LONGEST)
     text = [16 + byte for byte in (TRAINED / "chat_template.jinja").read_bytes()]
     asks = [Ask((*text[:start], *text[7 * start : 9 * start]), 40, start % 3) for start in range(3, 40, 4)]
 
     room = Room(pages=18, prefill_tokens=40)
-    answers, _, engine = serve(tmp_path, asks, room, {}, "module" if drafts == "module" else LookUp(), exact=False)
+    drafter: Drafter | Literal["module"] = "module" if drafts == "module" else LookUp()
+    answers, _, engine = serve(
+        tmp_path, asks, room, {}, drafter, exact=False, opener=partial(open_executor, kernels=kernels)
+    )
 
     stats = engine.stats()
     assert min(stats.preemptions, stats.prefix_hit_tokens, stats.accepted_tokens) > 0
