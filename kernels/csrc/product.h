@@ -52,35 +52,49 @@ template <class T> struct Ahead {
     int64_t stride, count;
 };
 
+// Inputs of a row that are multiplied before the next row's: those of a few rows stay in the first cache meanwhile.
+constexpr int64_t BLOCK_BYTES = 2048;
+
+// Some of a row's inputs. Sums begin with the first; until the last they are put aside.
+struct Block {
+    int64_t from, to, inputs;
+};
+
 // 4 outputs · GROUPS for M rows: place(row, output, four results, how many of them count).
 template <int GROUPS, int M, class T, class X, class Place>
-inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, Ahead<T> ahead, Place place) {
+inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x, Block block, Ahead<T> ahead, V *aside,
+                 Place place) {
     using By = Multiply<T, X>;
     constexpr int R = FOUR * GROUPS;
     V total[R][M];
     const T *row[R];
     for (int r = 0; r < R; ++r) {
         row[r] = w + (r < outputs ? r : outputs - 1) * stride;
-        for (int m = 0; m < M; ++m) total[r][m] = zero();
+        for (int m = 0; m < M; ++m) total[r][m] = block.from ? aside[r * M + m] : zero();
     }
-    int64_t i = 0;
-    for (; i + By::STEP <= inputs; i += By::STEP) {
+    int64_t i = block.from;
+    for (; i + By::STEP <= block.to; i += By::STEP) {
         typename By::Part in[M];
         for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i);
         for (int64_t r = 0; r < ahead.count; ++r)
-            _mm_prefetch((const char *)(ahead.rows + r * ahead.stride + i), _MM_HINT_T1);
+            _mm_prefetch((const char *)(ahead.rows + r * ahead.stride + i), _MM_HINT_T0);
         for (int r = 0; r < R; ++r) {
             typename By::Part weights = By::take(row[r] + i);
             for (int m = 0; m < M; ++m) total[r][m] = By::add(total[r][m], in[m], weights);
         }
     }
-    if (i < inputs) {
+    if (i < block.to) {
         typename By::Part in[M];
-        for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i, inputs - i);
+        for (int m = 0; m < M; ++m) in[m] = By::take_input(x[m] + i, block.to - i);
         for (int r = 0; r < R; ++r) {
-            typename By::Part weights = By::take(row[r] + i, inputs - i);
+            typename By::Part weights = By::take(row[r] + i, block.to - i);
             for (int m = 0; m < M; ++m) total[r][m] = By::add(total[r][m], in[m], weights);
         }
+    }
+    if (block.to < block.inputs) {
+        for (int r = 0; r < R; ++r)
+            for (int m = 0; m < M; ++m) aside[r * M + m] = total[r][m];
+        return;
     }
     for (int q = 0; q < R && q < outputs; q += FOUR)
         for (int m = 0; m < M; ++m)
@@ -97,22 +111,27 @@ template <int M> constexpr int groups() {
 #endif
 }
 
+constexpr int64_t PANEL = 32;  // outputs whose weights stay in the second cache while all rows are multiplied with them
+
 // All outputs of a panel for M rows; meanwhile the next panel comes nearer, an equal part with each of `tiles` calls.
 template <int M, class T, class X, class Place>
 inline void panel(const T *w, int64_t stride, int64_t outputs, const X *const *x, int64_t inputs, const T *next, int64_t left,
-                  int64_t tile_number, int64_t tiles, Place place) {
+                  int64_t number, int64_t tiles, Place place) {
     constexpr int R = FOUR * groups<M>();
-    int64_t each = (R + tiles - 1) / tiles, from = tile_number * ((outputs + R - 1) / R) * each;
-    for (int64_t o = 0; o < outputs; o += R, from += each) {
-        // One or two rows wait for nothing else: the processor itself fetches fast enough.
-        int64_t count = M <= 3 && tiles == 1 ? 0 : from + each <= left ? each : from < left ? left - from : 0;
-        Ahead<T> ahead = {next + from * stride, stride, count};
-        tile<groups<M>(), M>(w + o * stride, stride, outputs - o, x, inputs, ahead,
-                             [&](int m, int64_t q, __m128 four, int64_t n) { place(m, o + q, four, n); });
+    V aside[PANEL * M];
+    int64_t each = (R + tiles - 1) / tiles, most = tiles > 1 ? BLOCK_BYTES / int64_t(sizeof(X)) : inputs;
+    for (int64_t k = 0; k < inputs; k += most) {
+        Block block = {k, k + most < inputs ? k + most : inputs, inputs};
+        int64_t from = number * ((outputs + R - 1) / R) * each;
+        for (int64_t o = 0; o < outputs; o += R, from += each) {
+            // One row or two wait for nothing else: the processor itself fetches fast enough.
+            int64_t count = M <= 3 && tiles == 1 ? 0 : from + each <= left ? each : from < left ? left - from : 0;
+            Ahead<T> ahead = {next + from * stride, stride, count};
+            tile<groups<M>(), M>(w + o * stride, stride, outputs - o, x, block, ahead, aside + o * M,
+                                 [&](int m, int64_t q, __m128 four, int64_t n) { place(m, o + q, four, n); });
+        }
     }
 }
-
-constexpr int64_t PANEL = 32;  // outputs whose weights stay in the second cache while all rows are multiplied with them
 
 // Outputs `from` to `to` of every row: put(row, output, four results, how many of them count).
 template <class T, class X, class Put>
