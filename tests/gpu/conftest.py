@@ -1,5 +1,6 @@
 """Say where the tests of this folder compute: on CUDA, or on a CPU, which shows that the tests themselves are right."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -18,6 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--device", None)
+    if torch.cuda.is_available() and not (name or "").startswith("cpu"):
+        os.environ["TRITON_INTERPRET"] = "0"
     if name and name.startswith("cuda") and not torch.cuda.is_available():
         pytest.exit("torch finds no CUDA device here: see nvidia-smi, or use --device cpu", returncode=1)
 
