@@ -87,6 +87,7 @@ gpu-test:
 	@$(WITH_SOURCES) $(PYTHON) -m pytest --device cuda tests/gpu
 
 gpu-bench:
+	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.gpu_kernels $(BENCH)
 	@$(WITH_SOURCES) $(PYTHON) -m benchmarks.gpu $(BENCH)
 
 cluster:

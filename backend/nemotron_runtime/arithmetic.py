@@ -1,7 +1,7 @@
 """Choose how to compute: as is fastest, or so that a token's bits are the same in any company (tier E1)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nemotron_kernels.activation import sigmoid, silu, softplus
 from nemotron_kernels.linear import linear_in_tiles
-from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window
+from nemotron_kernels.paged_attention import attend_in_splits, attend_span, attend_window, attend_window_in_parts
 from nemotron_kernels.reduction import mean, mean_by_halves
 from nemotron_kernels.ssd import Rounded, in_units, ssd_advance, ssd_scan, ssd_window, unrounded
 from nemotron_runtime.batch import Span, Window
@@ -44,6 +44,8 @@ class Arithmetic:
     """(…, n) → (…, 1)."""
     advance: Callable[..., Tensor]
     """As `ssd_advance`."""
+    is_fused: bool = False
+    """Whether blocks take Triton's fused kernels where they fit: for windows, and for a few tokens' experts."""
 
 
 def _window(ring: Ring, window: Window, C: Tensor, sums: Tensor) -> Tensor:
@@ -131,6 +133,11 @@ def _attend_window_in_splits(queries: Tensor, keys: Tensor, values: Tensor, wind
     return attend_in_splits(queries, keys, values, tables, window.positions.flatten())
 
 
+def _attend_window_in_parts(queries: Tensor, keys: Tensor, values: Tensor, window: Window) -> Tensor:
+    shaped = queries.view(*window.positions.shape, *queries.shape[1:])
+    return attend_window_in_parts(shaped, keys, values, window.tables, window.positions).flatten(0, 1)
+
+
 def _attend_span(queries: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
     return attend_span(queries, keys, values, span.table, span.start)
 
@@ -153,6 +160,7 @@ FAST = Arithmetic(
     mean,
     ssd_advance,
 )
+TRITON = replace(FAST, attend_window=_attend_window_in_parts, is_fused=True)
 EXACT = Arithmetic(
     linear_in_tiles,
     _window_in_blocks,

@@ -12,7 +12,7 @@ from nemotron_api.hybrid_config import HybridConfig, read_config
 from nemotron_api.layout import layout
 from nemotron_kernels.choose import Kernels
 from nemotron_runtime import batch, model, mtp
-from nemotron_runtime.arithmetic import EXACT, FAST
+from nemotron_runtime.arithmetic import EXACT, FAST, TRITON
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.device import choose_device, round_as_typed
@@ -240,7 +240,8 @@ def open_executor(
     round_as_typed()
     with torch.inference_mode():
         tensors = {name: tensor.to(place) for name, tensor in tensors.items()}
-        arithmetic = EXACT if exact else FAST
+        fast = TRITON if choice.implementation == "triton" else FAST
+        arithmetic = EXACT if exact else fast
         network = model.build(config, tensors, arithmetic)
         module = mtp.build(config, tensors, arithmetic) if drafts else None
     memory = Memory(mtp.with_room(config) if module else config, runtime, place)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemotron_api.hybrid_config import HybridConfig
-from nemotron_kernels.moe import moe_grouped
-from nemotron_kernels.router import router
+from nemotron_kernels.moe import MOST_TOKENS, Shared, moe_few_tokens, moe_grouped
+from nemotron_kernels.router import router, router_fused
 from nemotron_runtime.arithmetic import Arithmetic
 from nemotron_runtime.batch import Batch
 from nemotron_runtime.memory import Memory
@@ -45,12 +45,32 @@ class Experts:
 
     def __call__(self, x: Tensor, batch: Batch, memory: Memory) -> Tensor:
         """x: (t, d) → (t, d). The router and the shared expert see x at full width."""
+        if self._fits(x):
+            return self._few(x)
         ids, weights = self._route(x)
         routed = moe_grouped(
             self.to_latent(x) if self.to_latent else x, ids, weights, self.up, self.down, self.arithmetic.linear
         )
         routed = self.from_latent(routed) if self.from_latent else routed
         return routed + self.shared.run(x) if self.shared else routed
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether the fused kernels do what this block does: without groups of experts, and without biases."""
+        config, shared = self.config, self.shared
+        is_plain = config.router_top_groups >= config.router_groups and x.dtype == self.up.dtype
+        has_biases = shared is not None and not (shared.up.bias is None and shared.down.bias is None)
+        return self.arithmetic.is_fused and len(x) <= MOST_TOKENS and is_plain and not has_biases
+
+    def _few(self, x: Tensor) -> Tensor:
+        """The same in three launches, and those of the latent projections."""
+        config = self.config
+        k, scale, normalize = config.experts_per_token, config.router_scale, config.normalize_weights
+        ids, weights = router_fused(x, self.gate, self.correction_bias, k=k, scale=scale, normalize=normalize)
+        shared = Shared(x, self.shared.up.weight, self.shared.down.weight) if self.shared else None
+        rows, together = self.to_latent(x) if self.to_latent else x, self.to_latent is None
+        routed, beside = moe_few_tokens(rows, ids, weights, self.up, self.down, shared, together=together)
+        routed = self.from_latent(routed) if self.from_latent else routed
+        return routed if beside is None else routed + beside
 
     def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config

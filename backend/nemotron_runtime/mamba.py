@@ -1,6 +1,7 @@
 """A Mamba-2 block's mixer."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -8,11 +9,13 @@ from torch import Tensor
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_kernels.causal_conv1d import causal_conv1d
 from nemotron_kernels.gated_rms_norm import gated_rms_norm
+from nemotron_kernels.mamba_step import Block, RingParts, Rows, mamba_step_fused
 from nemotron_kernels.ssd import log_decays
 from nemotron_runtime.arithmetic import Arithmetic
 from nemotron_runtime.batch import Batch, Span, Window
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.ring import Ring, Tail
+from nemotron_runtime.tails import MOST_OLD
 from nemotron_runtime.weights import Linear, Weights
 
 
@@ -37,13 +40,30 @@ class Mamba:
         """x: (t, d) → (t, d). Advances the states of the batch's sequences."""
         config, ring = self.config, memory.rings[self.layer]
         z, xbc, dt = torch.split(self.in_proj(x), [config.d_inner, config.conv_dim, config.mamba_heads], dim=-1)
+        if self.arithmetic.is_fused:
+            parts = [self._fused(z, xbc, dt, window, ring) for window in batch.windows]
+            parts += [self._normed(self._span(xbc[s.rows], dt[s.rows], s, ring), z[s.rows]) for s in batch.spans]
+            return self.out_proj(_together(parts))
         outputs = [self._window(xbc[window.rows], dt[window.rows], window, ring) for window in batch.windows]
         outputs += [self._span(xbc[span.rows], dt[span.rows], span, ring) for span in batch.spans]
-        y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        silu, mean = self.arithmetic.silu, self.arithmetic.mean
-        return self.out_proj(
-            gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps, silu=silu, mean=mean)
-        )
+        return self.out_proj(self._normed(_together(outputs), z))
+
+    def _normed(self, y: Tensor, z: Tensor) -> Tensor:
+        config, silu, mean = self.config, self.arithmetic.silu, self.arithmetic.mean
+        return gated_rms_norm(y, z, self.norm, groups=config.groups, eps=config.norm_eps, silu=silu, mean=mean)
+
+    def _fused(self, z: Tensor, xbc: Tensor, dt: Tensor, window: Window, ring: Ring) -> Tensor:
+        """z, xbc, dt: (t, …) of all rows → (b · q, h · p) of the window's, after the norm."""
+        if window.commit:
+            ring.commit(window.commit, self.arithmetic.advance)
+        at = window.slots
+        slots = _numbered(at.start, at.stop, z.device) if isinstance(at, slice) else at
+        here = window.rows
+        rows = Rows(z[here], xbc[here], dt[here], slots, window.positions, window.anchors)
+        parts = RingParts(ring.states.parts, ring.before, ring.taps, ring.xs, ring.Bs, ring.sums, ring.keys)
+        convolution = self.conv_weight, self.conv_bias
+        block = Block(*convolution, self.A, self.D, self.dt_bias, self.norm, self.config.norm_eps)
+        return mamba_step_fused(rows, parts, block, most_old=MOST_OLD)
 
     def _window(self, xbc: Tensor, dt: Tensor, window: Window, ring: Ring) -> Tensor:
         """xbc: (b · q, c), dt: (b · q, h) → (b · q, h · p)."""
@@ -85,6 +105,16 @@ class Mamba:
         groups = (*xbc.shape[:2], config.groups, config.state_size)
         x = x.view(*xbc.shape[:2], config.mamba_heads, config.mamba_head_dim)
         return x.transpose(1, 2), B.view(groups).transpose(1, 2), C.view(groups).transpose(1, 2)
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@lru_cache
+def _numbered(start: int, stop: int, device: torch.device) -> Tensor:
+    """Slots that follow each other, as a kernel takes them: kept, as every block of every step asks for the same."""
+    return torch.arange(start, stop, device=device)
 
 
 def build(config: HybridConfig, arithmetic: Arithmetic, layer: int, weights: Weights) -> Mamba:

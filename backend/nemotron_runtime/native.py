@@ -8,7 +8,8 @@ from torch import Tensor
 from nemotron_api.errors import KernelUnavailable
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_kernels import native
-from nemotron_kernels.choose import Choice, Kernels, NoKernels, Situation, choose
+from nemotron_kernels.choose import Choice, Implementation, Kernels, NoKernels, Situation, choose
+from nemotron_kernels.launch import why_missing
 from nemotron_kernels.native import Piece, Plan
 from nemotron_runtime import batch, mamba, model, places
 from nemotron_runtime.attention import Attention
@@ -21,7 +22,11 @@ from nemotron_runtime.weights import Linear
 
 def choose_kernels(wanted: Kernels, device: torch.device, *, exact: bool) -> Choice:
     """Who computes steps of a few tokens. Raises KernelUnavailable, which says what to ask for instead."""
-    missing = native.why_missing() if device.type == "cpu" else None
+    found = {
+        "native": native.why_missing() if device.type == "cpu" else None,
+        "triton": why_missing(is_cuda=device.type == "cuda"),
+    }
+    missing: dict[Implementation, str] = {who: why for who, why in found.items() if why}  # type: ignore[misc]
     try:
         return choose(wanted, Situation(device.type, exact, missing))
     except NoKernels as error:

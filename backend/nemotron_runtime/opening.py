@@ -42,9 +42,10 @@ def open_engine(
     None takes CUDA where there is any. Sessions that lose their place to others are kept in `park_bytes` of the host's
     memory, an eighth of what the process may use where it is None, then in files in `park_directory`, this engine's
     alone, where there is one; what nobody has room for is computed again, to the same tokens. `kernels` says who
-    computes steps of a few tokens on a CPU: "auto" is the compiled library, but for `exact`; "torch" needs none. Raises
-    EngineMismatch for a directory that this runtime did not pack, and for a device that is not there; InvalidModel for
-    a model that it does not compute; KernelUnavailable where the library is wanted and cannot be had.
+    computes steps of a few tokens: "auto" is the compiled library on a CPU and Triton's fused kernels on CUDA, but for
+    `exact`; "torch" needs neither. Raises EngineMismatch for a directory that this runtime did not pack, and for a
+    device that is not there; InvalidModel for a model that it does not compute; KernelUnavailable where kernels are
+    wanted and cannot be had.
     """
     runtime = load_config(directory)
     config, executor = open_executor(

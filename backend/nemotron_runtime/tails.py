@@ -13,10 +13,13 @@ BLOCK = 16
 WINDOW = 13
 """Tokens of one sequence, drafts among them, that are computed from its ring at most; more go through a scan."""
 
-RING = 48
-"""Places of a ring: 2 · BLOCK - 1 confirmed tokens, a window, and the taps of the convolution before the anchor."""
+MOST_OLD = 2 * BLOCK - 1
+"""Tokens between an anchor and the first one of a window, at most."""
 
-MOST_TAPS = RING - (2 * BLOCK - 1) - WINDOW
+RING = 48
+"""Places of a ring: MOST_OLD confirmed tokens, a window, and the taps of the convolution before the anchor."""
+
+MOST_TAPS = RING - MOST_OLD - WINDOW
 """Inputs of the convolution before the anchor that a ring has room for."""
 
 

@@ -64,13 +64,18 @@ def _described(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tup
     attributes: dict[tuple[int], list[list[Any]]] = {}
     for place, parameter in enumerate(launch.kernel.params):
         value = launch.arguments[parameter.name]
-        if parameter.is_constexpr or value is None:
+        if parameter.is_constexpr or value is None or _is_one(value):
             signature[parameter.name], constants[parameter.name] = "constexpr", value
             continue
         signature[parameter.name] = _type(value)
         if isinstance(value, Tensor) or (isinstance(value, int) and value % ALIGNED == 0):
             attributes[(place,)] = [["tt.divisibility", ALIGNED]]
     return signature, constants, attributes
+
+
+def _is_one(value: object) -> bool:
+    """Triton compiles a kernel anew for numbers that are 1."""
+    return isinstance(value, int) and value == 1
 
 
 def _type(value: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -39,6 +40,17 @@ def counters(device: torch.device) -> Tensor:
     Made once, so that a CUDA graph finds them where they were.
     """
     return torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+
+
+def why_missing(*, is_cuda: bool) -> str | None:
+    """What stands in the way of Triton's kernels, if anything does; off CUDA, its interpreter runs them."""
+    if not find_spec("triton"):
+        return "Triton is not installed: install the package triton, as torch for CUDA asks for"
+    from triton import knobs
+
+    if is_cuda or knobs.runtime.interpret:
+        return None
+    return "Triton's kernels need a CUDA device, or its interpreter, which is slow: TRITON_INTERPRET=1"
 
 
 def power_of_two(number: int) -> int:

@@ -61,23 +61,14 @@ def convolve(
 
 @triton.jit
 def norm_group(
-    gated,
-    norm,
-    out,
-    eps,
-    first_row,
-    group,
-    Q: tl.constexpr,
-    SIZE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    INNER: tl.constexpr,
-):
+    gated, norm, out, eps, first_row, group, q, SIZE: tl.constexpr, BLOCK: tl.constexpr, INNER: tl.constexpr
+):  # fmt: skip
     """Scale a group of channels of q rows to root mean square 1, then by the weight, after rounding."""
     dtype = out.dtype.element_ty
     channels = tl.arange(0, BLOCK)
     inside = channels < SIZE
     weight = tl.load(norm + group * SIZE + channels, mask=inside, other=0).to(dtype).to(tl.float32)
-    for i in range(Q):
+    for i in range(q):
         place = (first_row + i) * INNER + group * SIZE + channels
         # Other multiprocessors wrote it: past this one's own cache.
         value = tl.load(gated + place, mask=inside, other=0, cache_modifier=".cg")
@@ -90,9 +81,9 @@ def step_head(
     z, xbc, dt, positions, anchors, slot, b, head, part,
     states, scales, before, taps, xs, Bs, sums, keys,
     conv_weight, conv_bias, A, D, dt_bias, gated,
-    z_row, xbc_row, dt_row,
+    z_row, xbc_row, dt_row, q,
     H: tl.constexpr, P: tl.constexpr, G: tl.constexpr, N: tl.constexpr, RING: tl.constexpr, TAPS: tl.constexpr,
-    Q: tl.constexpr, TAIL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+    TAIL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Gated y of q tokens of a part of a head, FP32, and what the ring keeps of them."""
     C: tl.constexpr = H * P + 2 * G * N
@@ -100,7 +91,7 @@ def step_head(
     head_row, group_row = slot * H + head, slot * G + group
     ps, ns, ages = part * BLOCK_P + tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_N), tl.arange(0, TAIL)
     p_in, n_in = ps < P, ns < N
-    start, anchor = tl.load(positions + b * Q), tl.load(anchors + b)
+    start, anchor = tl.load(positions + b * q), tl.load(anchors + b)
     # B and C are the same for all heads of a group, of which the first one keeps them.
     keeps_group = n_in & (tl.zeros(ns.shape, tl.int32) + part + head % (H // G) == 0)
 
@@ -109,10 +100,10 @@ def step_head(
     state = read_state(states, scales, head_row, ps, ns, P, N)
     tail_x = tl.load(
         xs + (head_row * RING + places)[:, None] * P + ps[None, :], mask=old[:, None] & p_in[None, :], other=0
-    ).to(tl.float32)
+    )
     tail_B = tl.load(
         Bs + (group_row * RING + places)[:, None] * N + ns[None, :], mask=old[:, None] & n_in[None, :], other=0
-    ).to(tl.float32)
+    )
     tail_K = tl.load(keys + head_row * RING + places, mask=old, other=float("inf"))
     L = tl.load(sums + head_row * RING + (start + RING - 1) % RING)
     L_anchor = tl.load(before + head_row)
@@ -122,9 +113,9 @@ def step_head(
         tl.load(dt_bias + head).to(tl.float32),
     )
 
-    own_taps, own_xbc = taps + slot * (RING * C), xbc + b * Q * xbc_row
-    for i in range(Q):
-        row, here = b * Q + i, (start + i) % RING
+    own_taps, own_xbc = taps + slot * (RING * C), xbc + b * q * xbc_row
+    for i in range(q):
+        row, here = b * q + i, (start + i) % RING
         x, x_in = convolve(
             own_taps, own_xbc, conv_weight, conv_bias, head * P + ps, p_in, i, start, xbc_row, RING, TAPS, C
         )
@@ -137,11 +128,11 @@ def step_head(
         K = tl.where(seconds > 0, L - tl.log(tl.where(seconds > 0, seconds, 1.0)), float("inf"))
 
         mine = ages == start - anchor + i
-        tail_x = tl.where(mine[:, None], x[None, :], tail_x)
-        tail_B = tl.where(mine[:, None], B[None, :], tail_B)
+        tail_x = tl.where(mine[:, None], x.to(tail_x.dtype)[None, :], tail_x)
+        tail_B = tl.where(mine[:, None], B.to(tail_B.dtype)[None, :], tail_B)
         tail_K = tl.where(mine, K, tail_K)
-        weights = tl.exp((L - tail_K).to(tl.float32)) * tl.sum(tail_B * c[None, :], 1)
-        y = tl.sum(weights[:, None] * tail_x, 0) + skip * x
+        weights = tl.exp((L - tail_K).to(tl.float32)) * tl.sum(tail_B.to(tl.float32) * c[None, :], 1)
+        y = tl.sum(weights[:, None] * tail_x.to(tl.float32), 0) + skip * x
         y += tl.sum(state * c[None, :], 1) * tl.exp((L - L_anchor).to(tl.float32))
         gate = tl.load(z + row * z_row + head * P + ps, mask=p_in, other=0).to(tl.float32)
         tl.store(gated + row * (H * P) + head * P + ps, y * silu(gate), mask=p_in)
@@ -161,9 +152,9 @@ def step(
     states, scales, before, taps, xs, Bs, sums, keys,
     conv_weight, conv_bias, A, D, dt_bias, norm, eps,
     gated, arrived, out,
-    z_row, xbc_row, dt_row,
+    z_row, xbc_row, dt_row, q,
     H: tl.constexpr, P: tl.constexpr, G: tl.constexpr, N: tl.constexpr, RING: tl.constexpr, TAPS: tl.constexpr,
-    Q: tl.constexpr, TAIL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_G: tl.constexpr,
+    TAIL: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_G: tl.constexpr,
 ):  # fmt: skip
     """Grid (h · parts, b). gated: (b · q, h · p) FP32; arrived: (b · g) zeros, and zeros again when it ends."""
     PARTS: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P
@@ -175,7 +166,7 @@ def step(
             z, xbc, dt, positions, anchors, slot, b, head, part,
             states, scales, before, taps, xs, Bs, sums, keys,
             conv_weight, conv_bias, A, D, dt_bias, gated,
-            z_row, xbc_row, dt_row, H, P, G, N, RING, TAPS, Q, TAIL, BLOCK_P, BLOCK_N,
+            z_row, xbc_row, dt_row, q, H, P, G, N, RING, TAPS, TAIL, BLOCK_P, BLOCK_N,
         )  # fmt: skip
         group = head // (H // G)
         # All of this program's threads have written before one of them says so.
@@ -183,8 +174,8 @@ def step(
         others = tl.atomic_add(arrived + b * G + group, 1, sem="acq_rel")
         if others == H // G * PARTS - 1:
             tl.store(arrived + b * G + group, 0)
-            norm_group(gated, norm, out, eps, b * Q, group, Q, H // G * P, BLOCK_G, H * P)
+            norm_group(gated, norm, out, eps, b * q, group, q, H // G * P, BLOCK_G, H * P)
     else:
         ps = part * BLOCK_P + tl.arange(0, BLOCK_P)
-        for i in range(Q):
-            tl.store(out + (b * Q + i) * (H * P) + head * P + ps, tl.zeros(ps.shape, tl.float32), mask=ps < P)
+        for i in range(q):
+            tl.store(out + (b * q + i) * (H * P) + head * P + ps, tl.zeros(ps.shape, tl.float32), mask=ps < P)

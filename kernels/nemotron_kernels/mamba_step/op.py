@@ -30,8 +30,8 @@ def plan(
         **{"conv_weight": block.conv_weight, "conv_bias": block.conv_bias},
         **{"A": block.A, "D": block.D, "dt_bias": block.dt_bias, "norm": block.norm, "eps": block.eps},
         **{"gated": gated, "arrived": arrived, "out": out},
-        **{"z_row": rows.z.stride(0), "xbc_row": rows.xbc.stride(0), "dt_row": rows.dt.stride(0)},
-        **{"H": h, "P": p, "G": g, "N": n, "RING": r, "TAPS": block.conv_weight.shape[1], "Q": q},
+        **{"z_row": rows.z.stride(0), "xbc_row": rows.xbc.stride(0), "dt_row": rows.dt.stride(0), "q": q},
+        **{"H": h, "P": p, "G": g, "N": n, "RING": r, "TAPS": block.conv_weight.shape[1]},
         **{"TAIL": power_of_two(most_old + q), "BLOCK_P": part, "BLOCK_N": power_of_two(n)},
         "BLOCK_G": power_of_two(h // g * p),
     }
