@@ -31,6 +31,6 @@ def native_opener(isa: int | None = None, threads: int = 1) -> Opener:
             network = model.build(config, mapped(directory))
         memory = Memory(config, runtime)
         steps = NativeSteps(config, network, memory, threads=threads, isa=isa)
-        return config, TorchExecutor(config, network, None, memory, threads=1, parking=InMemory(), native=steps)
+        return config, TorchExecutor(config, network, None, memory, threads=1, parking=InMemory(1 << 30), native=steps)
 
     return opened

@@ -10,7 +10,6 @@ import torch
 
 from nemotron_api.errors import KernelUnavailable
 from nemotron_kernels import native
-from nemotron_kernels.choose import Kernels, NoKernels, Situation, choose
 from nemotron_kernels.native import Linear, Mlp, NativeMissing, Network, Piece, Plan, Routing, library
 from nemotron_runtime import pack
 from nemotron_runtime.config import load_config
@@ -21,7 +20,6 @@ from tests.builders.native import native_opener
 
 pytestmark = pytest.mark.unit
 
-HERE = Situation("cpu", exact=False, missing=None)
 
 D = 8
 
@@ -126,40 +124,6 @@ def test_a_step_of_no_wanted_row_gives_none() -> None:
     assert logits.shape == (0, 5)
     assert normed is not None
     assert normed.shape == (3, D)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "at", "chosen"),
-    [
-        pytest.param("auto", HERE, "native", id="on-a-cpu"),
-        pytest.param("native", HERE, "native", id="asked-for"),
-        pytest.param("torch", HERE, "torch", id="torch-asked-for"),
-        pytest.param("torch", replace(HERE, missing="gone"), "torch", id="torch-needs-no-library"),
-        pytest.param("auto", replace(HERE, exact=True), "torch", id="exact"),
-        pytest.param("auto", replace(HERE, exact=True, missing="gone"), "torch", id="exact-without-library"),
-        pytest.param("auto", replace(HERE, device="cuda", missing="gone"), "torch", id="on-a-gpu"),
-    ],
-)
-def test_the_choice(wanted: Kernels, at: Situation, chosen: str) -> None:
-    choice = choose(wanted, at)
-
-    assert choice.implementation == chosen
-    assert choice.reason
-
-
-@pytest.mark.parametrize(
-    ("wanted", "at", "said"),
-    [
-        pytest.param("auto", replace(HERE, missing="gone"), 'gone; kernels="torch" runs without it', id="missing"),
-        pytest.param("native", replace(HERE, missing="gone"), "gone", id="missing-and-asked-for"),
-        pytest.param("native", replace(HERE, exact=True), "exact mode", id="exact"),
-        pytest.param("native", replace(HERE, device="cuda"), "on CPUs", id="gpu"),
-        pytest.param("fast", HERE, "auto, native, torch", id="unknown"),
-    ],
-)
-def test_what_cannot_be_had_is_said_not_replaced(wanted: Any, at: Situation, said: str) -> None:
-    with pytest.raises(NoKernels, match=said):
-        choose(wanted, at)
 
 
 def test_an_engine_without_the_library_does_not_open_unless_torch_is_asked_for(
