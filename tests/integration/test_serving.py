@@ -99,14 +99,14 @@ async def test_many_streams_advance_in_the_same_step(serving: Serving) -> None:
     before = serving.metrics()
 
     answers = await asyncio.gather(
-        *(generate(serving.grpc, text_input=f"Number {n}", max_tokens=100, ignore_eos=True) for n in range(8))
+        *(generate(serving.grpc, text_input=f"Number {n}", max_tokens=1000, ignore_eos=True) for n in range(8))
     )
 
     generated = sum(len(joined(answer)) for answer in answers)
     total = before["nemotron_generated_tokens_total"] + generated
     serving.wait(lambda: serving.metrics()["nemotron_generated_tokens_total"] >= total, "metrics flushed")
     steps = serving.metrics()["nemotron_steps_total"] - before["nemotron_steps_total"]
-    assert generated == 800
+    assert generated == 8000
     assert steps < generated / 3
 
 
