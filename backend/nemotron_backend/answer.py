@@ -25,6 +25,8 @@ class Chunk:
     """One for each of `token_ids`; None where nobody asked."""
     cum_log_probs: float = 0.0
     """Their sum since the first response."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] | None = None
+    """Of the prompt's tokens from the second on, in the first response of a request that asked for them."""
 
 
 class Answer:
@@ -43,6 +45,7 @@ class Answer:
         self._text: list[str] = [request.prompt] if request.echo_prompt and isinstance(request.prompt, str) else []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
+        self._prompt_logprobs: tuple[TokenLogprobs, ...] | None = None
         self._cum_log_probs = 0.0
         self._index = index if request.answers > 1 else None
         self._prompt_tokens = prompt_tokens
@@ -68,8 +71,13 @@ class Answer:
         if finish_reason:
             self._finish(finish_reason)
 
+    def tell_prompt(self, logprobs: tuple[TokenLogprobs, ...] | None) -> None:
+        """Add what the model thinks of the prompt, if that is known now, to the next response."""
+        self._prompt_logprobs = self._prompt_logprobs if logprobs is None else logprobs
+
     def take(self) -> Chunk:
         """Everything gathered since the last call."""
+        prompt, self._prompt_logprobs = self._prompt_logprobs, None
         text, self._text = "".join(self._text), []
         token_ids, self._token_ids = tuple(self._token_ids), []
         logprobs, self._logprobs = tuple(self._logprobs), []
@@ -82,6 +90,7 @@ class Answer:
             sequence_index=self._index,
             logprobs=None if self._request.sampling.logprobs is None else logprobs,
             cum_log_probs=self._cum_log_probs,
+            prompt_logprobs=prompt,
         )
 
     def _add(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprobs] = ()) -> None:

@@ -120,7 +120,8 @@ def _sampling(tensors: Tensors) -> SamplingParams:
         stop_ids=frozenset(token for token in _ids(tensors, "end_id") if token >= 0),
         logit_bias=_pairs(tensors, _ids(tensors, "logit_bias_ids"), "logit_bias_values"),
         guide=_guide(tensors),
-        logprobs=_logprobs(tensors),
+        logprobs=_logprobs(tensors, "return_log_probs", "top_n_log_probs"),
+        prompt_logprobs=_logprobs(tensors, "return_prompt_log_probs", "top_n_prompt_log_probs"),
     )
 
 
@@ -134,12 +135,13 @@ def _guide(tensors: Tensors) -> Guide | None:
     return Guide(kind, text) if kind else None
 
 
-def _logprobs(tensors: Tensors) -> int | None:
-    likeliest = int(_scalar(tensors, "top_n_log_probs", 0))
-    if _scalar(tensors, "return_log_probs", False):
-        return likeliest
-    if likeliest:
-        raise InvalidRequest(f"top_n_log_probs is {likeliest} and return_log_probs false: set it, or leave both out")
+def _logprobs(tensors: Tensors, asked: str, likeliest: str) -> int | None:
+    """How many of the likeliest tokens to tell; None where no log-probabilities are asked for."""
+    count = int(_scalar(tensors, likeliest, 0))
+    if _scalar(tensors, asked, False):
+        return count
+    if count:
+        raise InvalidRequest(f"{likeliest} is {count} and {asked} false: set it, or leave both out")
     return None
 
 

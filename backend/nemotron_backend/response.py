@@ -22,17 +22,18 @@ def tensors(chunk: Chunk) -> dict[str, NDArray[Any]]:
     if chunk.sequence_index is not None:
         outputs["sequence_index"] = np.array([chunk.sequence_index], dtype=np.int32)
     if chunk.logprobs is not None:
-        outputs |= _log_probs(chunk.logprobs, chunk.cum_log_probs)
+        outputs |= _log_probs(chunk.logprobs, "output_log_probs", "top_ids", "top_log_probs")
+        outputs["cum_log_probs"] = np.array([chunk.cum_log_probs], dtype=np.float32)
+    if chunk.prompt_logprobs is not None:
+        outputs |= _log_probs(chunk.prompt_logprobs, "prompt_log_probs", "prompt_top_ids", "prompt_top_log_probs")
     return outputs
 
 
-def _log_probs(logprobs: Sequence[TokenLogprobs], cumulative: float) -> dict[str, NDArray[Any]]:
-    outputs: dict[str, NDArray[Any]] = {
-        "output_log_probs": np.array([each.chosen for each in logprobs], dtype=np.float32),
-        "cum_log_probs": np.array([cumulative], dtype=np.float32),
-    }
+def _log_probs(logprobs: Sequence[TokenLogprobs], chosen: str, ids: str, likeliest: str) -> dict[str, NDArray[Any]]:
+    """The tensors of these names; the latter two only where likeliest tokens are told."""
+    outputs: dict[str, NDArray[Any]] = {chosen: np.array([each.chosen for each in logprobs], dtype=np.float32)}
     if any(each.likeliest for each in logprobs):
         pairs = np.array([each.likeliest for each in logprobs], dtype=np.float64)
-        outputs["top_ids"] = pairs[:, :, 0].astype(np.int32)
-        outputs["top_log_probs"] = pairs[:, :, 1].astype(np.float32)
+        outputs[ids] = pairs[:, :, 0].astype(np.int32)
+        outputs[likeliest] = pairs[:, :, 1].astype(np.float32)
     return outputs

@@ -182,6 +182,7 @@ class Service:
         if last.finish_reason in ("aborted", "error"):
             self._fail(stream, stream.cause_of(last, self._clock()))
             return
+        part.answer.tell_prompt(events[0][0].prompt_logprobs)
         part.answer.extend(
             [event.token for event in made if event.token is not None],
             last.finish_reason or "",

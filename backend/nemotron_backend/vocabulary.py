@@ -60,7 +60,12 @@ def settle(request: GenerationRequest, vocabulary: Vocabulary) -> tuple[Sampling
         guide=request.sampling.guide and vocabulary.guide(request.sampling.guide),
         thinking=None if request.reasoning_budget is None else vocabulary.thinking(request.reasoning_budget),
     )
-    return tuple(replace(sampling, seed=(sampling.seed + index) % SEEDS) for index in range(request.answers))
+    # What is told of the prompt is told once, before anything that could be resumed.
+    others = replace(sampling, prompt_logprobs=None)
+    first = others if request.resumed else sampling
+    return tuple(
+        replace(others if index else first, seed=(sampling.seed + index) % SEEDS) for index in range(request.answers)
+    )
 
 
 def _bias(request: GenerationRequest, vocabulary: Vocabulary) -> tuple[tuple[int, float], ...]:

@@ -1,8 +1,8 @@
 """Turn a step's slices into the index tensors that the model's layers share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 import torch
@@ -82,6 +82,11 @@ class Batch:
     spans: tuple[Span, ...]
     yields: Tensor
     """Rows whose logits are wanted."""
+
+
+def first_rows(slices: Sequence[Slice]) -> Iterator[int]:
+    """Where each slice's tokens begin when they are computed as a batch."""
+    return accumulate((piece.tokens for piece in slices[:-1]), initial=0)
 
 
 def build(slices: Sequence[Slice], config: HybridConfig, page_tokens: int) -> Batch:

@@ -11,6 +11,8 @@ LARGEST: Final = 1_000_000.0
 """Of what is added to a logit: none overflows by it."""
 MOST_LOGPROBS: Final = 100
 MOST_BIASES: Final = 1024
+MOST_PROMPT_LOGPROBS: Final = 1 << 18
+"""Numbers of one request: they are all held until its first token is there."""
 
 RULES: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
     ("max_tokens", lambda value: value >= 1, "at least 1"),
@@ -22,6 +24,7 @@ RULES: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
     ("repetition_penalty", lambda value: 0.01 <= value <= 100, "1 for none, or another number from 0.01 to 100"),
     ("presence_penalty", lambda value: abs(value) <= LARGEST, f"a number from {-LARGEST:g} to {LARGEST:g}"),
     ("frequency_penalty", lambda value: abs(value) <= LARGEST, f"a number from {-LARGEST:g} to {LARGEST:g}"),
+    ("prompt_logprobs", lambda value: value is None or 0 <= value <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
     ("logprobs", lambda value: value is None or 0 <= value <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
 )
 """What a parameter must satisfy, and be; a NaN satisfies nothing."""
@@ -38,6 +41,7 @@ def check(
     """Raise InvalidRequest for the first thing wrong with a request; where a limit is passed, with both numbers."""
     _check_prompt(prompt, vocab_size, max_sequence_tokens)
     _check_sampling(sampling, vocab_size)
+    _check_prompt_logprobs(prompt, sampling)
     if (total := len(prompt) + sampling.max_tokens) > max_sequence_tokens:
         raise InvalidRequest(
             f"prompt of {len(prompt)} tokens + max_tokens {sampling.max_tokens} = {total}, but a sequence holds at "
@@ -55,6 +59,16 @@ def _check_prompt(prompt: Sequence[int], vocab_size: int, max_sequence_tokens: i
             f"{max_sequence_tokens} tokens, so shorten the prompt to {max_sequence_tokens - 1} or fewer"
         )
     _check_ids("token", prompt, vocab_size)
+
+
+def _check_prompt_logprobs(prompt: Sequence[int], sampling: SamplingParams) -> None:
+    if (likeliest := sampling.prompt_logprobs) is None:
+        return
+    if (numbers := len(prompt) * (1 + likeliest)) > MOST_PROMPT_LOGPROBS:
+        raise InvalidRequest(
+            f"the log-probabilities of {len(prompt)} prompt tokens and {likeliest} others beside each are {numbers} "
+            f"numbers, at most {MOST_PROMPT_LOGPROBS} are told: ask for fewer beside each, or in parts"
+        )
 
 
 def _check_sampling(sampling: SamplingParams, vocab_size: int) -> None:

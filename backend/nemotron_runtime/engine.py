@@ -88,9 +88,8 @@ class HybridEngine:
             self._last_id += 1
             # The family's chat template ends every message with a token that ends the text, too.
             stops = worth_keeping(prompt, self._runtime.eos_token_ids)
-            request = Request(
-                self._last_id, len(prompt), [*prompt, *resumed], sampling, sink, terms, stops=stops, grammar=grammar
-            )
+            request = Request(self._last_id, len(prompt), [*prompt, *resumed], sampling, sink, terms, stops=stops)
+            request.grammar, request.prompt_logprobs = grammar, [] if sampling.prompt_logprobs is not None else None
             self._ledger.add(request)
             self._lock.notify()
         return request.id
@@ -219,7 +218,8 @@ class HybridEngine:
         """
         for each in chosen:
             is_last = each is chosen[-1]
-            event = TokenEvent(request.id, each.token, reason if is_last else None, logprobs=each.logprobs)
+            prompt = request.take_prompt_logprobs()
+            event = TokenEvent(request.id, each.token, reason if is_last else None, None, each.logprobs, prompt)
             if not self._tell(request, event):
                 if reason and not is_last:
                     self._tell(request, TokenEvent(request.id, None, "aborted"))

@@ -1,7 +1,6 @@
 """Compute a step."""
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +10,9 @@ from torch import Tensor
 from nemotron_api.hybrid_config import HybridConfig, read_config
 from nemotron_api.layout import layout
 from nemotron_kernels.choose import Kernels
-from nemotron_runtime import batch, model, mtp
+from nemotron_runtime import batch, model, mtp, prompt_scores
 from nemotron_runtime.arithmetic import EXACT, FAST, TRITON
-from nemotron_runtime.batch import Batch
+from nemotron_runtime.batch import Batch, first_rows
 from nemotron_runtime.config import CONFIG, DTYPES, WEIGHTS, RuntimeConfig
 from nemotron_runtime.device import choose_device, round_as_typed
 from nemotron_runtime.memory import Memory
@@ -44,7 +43,8 @@ class Executor(Protocol):
         """Compute slices, ordered by their number of tokens; `drafting` where `draft` shall be called after it.
 
         Returns FP32 logits (rows, vocabulary): in the order of the slices, for each that is its request's last one
-        row for its last confirmed token and one for each draft.
+        row for its last confirmed token and one for each draft. What requests want to know of their prompts is noted
+        in them.
         """
 
     def draft(self, slices: Sequence[Slice], lengths: Sequence[int], choose: ChooseDrafts) -> list[tuple[int, ...]]:
@@ -99,14 +99,17 @@ class TorchExecutor:
 
     @torch.inference_mode()
     def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
+        keeping = drafting or prompt_scores.are_wanted(slices)
         few = sum(piece.tokens <= WINDOW for piece in slices) if self._native else 0
         # What a module needs to know of the slices is only known now: some of them end with this step.
         rows = self._batch(slices) if drafting or not few else None
         if self._native is None or not few:
-            logits, normed = self._run(rows or self._batch(slices), drafting=drafting)
+            logits, normed = self._run(rows or self._batch(slices), keeping=keeping)
         else:
-            logits, normed = self._run_both(self._native, slices, few, drafting=drafting)
-        self._last = (rows, normed) if rows and normed is not None else None
+            logits, normed = self._run_both(self._native, slices, few, keeping=keeping)
+        self._last = (rows, normed) if drafting and rows and normed is not None else None
+        if normed is not None:
+            prompt_scores.note(slices, normed, self._network.logits)
         return _computed(logits)
 
     @torch.inference_mode()
@@ -131,23 +134,23 @@ class TorchExecutor:
 
         return mtp.draft(self._module, hidden, lengths, self.memory, further, chosen)
 
-    def _run(self, rows: Batch, *, drafting: bool) -> tuple[Tensor, Tensor | None]:
-        """Logits, and all rows after the final norm where a module goes on from them."""
+    def _run(self, rows: Batch, *, keeping: bool) -> tuple[Tensor, Tensor | None]:
+        """Logits, and all rows after the final norm where something goes on from them."""
         network = self._network
         h = network(rows, self.memory)
-        if not drafting:
+        if not keeping:
             return network.logits(network.norm(h.index_select(0, rows.yields))), None
         normed = network.norm(h)
         return network.logits(normed.index_select(0, rows.yields)), normed
 
     def _run_both(
-        self, native: NativeSteps, slices: Sequence[Slice], few: int, *, drafting: bool
+        self, native: NativeSteps, slices: Sequence[Slice], few: int, *, keeping: bool
     ) -> tuple[Tensor, Tensor | None]:
         """The same; the first `few` slices are windows, which the library computes."""
-        logits, normed = native.run(slices[:few], wants_normed=drafting)
+        logits, normed = native.run(slices[:few], wants_normed=keeping)
         if few == len(slices):
             return logits, normed
-        more_logits, more_normed = self._run(self._batch(slices[few:]), drafting=drafting)
+        more_logits, more_normed = self._run(self._batch(slices[few:]), keeping=keeping)
         logits = torch.cat([logits, more_logits])
         return logits, None if normed is None or more_normed is None else torch.cat([normed, more_normed])
 
@@ -197,7 +200,7 @@ def _followers(slices: Sequence[Slice]) -> Tensor:
 
 def _ends(slices: Sequence[Slice]) -> Tensor:
     """The row of each request's last token that is computed and turned out to be right; the first where none is."""
-    rows = zip(_first_rows(slices), slices, strict=True)
+    rows = zip(first_rows(slices), slices, strict=True)
     return torch.tensor([row + max(0, piece.request.computed - 1 - piece.start) for row, piece in rows])
 
 
@@ -210,10 +213,6 @@ def _following(piece: Slice) -> list[int]:
 def _ahead(request: Request, on: int) -> Slice:
     """The place of one draft, `on` tokens after the last one computed."""
     return Slice(request, request.computed - 1 + on, 1, is_last=False, drafts=(0,))
-
-
-def _first_rows(slices: Sequence[Slice]) -> Iterable[int]:
-    return accumulate((piece.tokens for piece in slices[:-1]), initial=0)
 
 
 def open_executor(

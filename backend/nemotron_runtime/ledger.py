@@ -180,7 +180,8 @@ class Ledger:
 
     def _look_up(self, request: Request) -> Prospect:
         """What is kept for a request, or will be soon."""
-        if request.parked is not None:
+        # Nobody kept what the model thought of a prefix: whoever wants to know has it computed again.
+        if request.parked is not None or request.prompt_logprobs is not None:
             return Prospect()
         # What a draft module knows of a token goes by the one after it, which may be another one here.
         found = self.holdings.cache.find(request.tokens, request.chain, short=int(self._budget.ahead > 0))

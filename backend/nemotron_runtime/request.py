@@ -7,7 +7,7 @@ from typing import Any
 from nemotron_runtime.choice import Choice, Followed
 from nemotron_runtime.grammar import Grammar
 from nemotron_runtime.seen import Seen
-from nemotron_runtime.types import DEFAULT_TERMS, FinishReason, SamplingParams, Sink, Terms
+from nemotron_runtime.types import DEFAULT_TERMS, FinishReason, SamplingParams, Sink, Terms, TokenLogprobs
 
 
 @dataclass(slots=True)
@@ -55,6 +55,8 @@ class Request:
     """What was looked at of its tokens, where its sampling looks back; drafts are never among them."""
     grammar: Grammar | None = None
     """What holds the answer to its form."""
+    prompt_logprobs: list[TokenLogprobs] | None = None
+    """Of the prompt's tokens from the second on, as far as they are computed; None where nobody waits for them."""
 
     def choice(self, drafts: Sequence[int] = ()) -> Choice:
         """The token to be chosen after these drafts. Its tokens are looked at once, whatever is asked later."""
@@ -92,6 +94,16 @@ class Request:
     def likely(self, drafts: tuple[int, ...]) -> tuple[int, ...]:
         """As many of the drafts as may be chosen at all."""
         return self.grammar.permitted(self.tokens, drafts) if self.grammar and drafts else drafts
+
+    def note_of_prompt(self, found: TokenLogprobs) -> None:
+        """Add what is known of the prompt's next token."""
+        self.prompt_logprobs = self.prompt_logprobs or []
+        self.prompt_logprobs.append(found)
+
+    def take_prompt_logprobs(self) -> tuple[TokenLogprobs, ...] | None:
+        """What is known of the prompt, for whoever waits for it; once."""
+        found, self.prompt_logprobs = self.prompt_logprobs, None
+        return None if found is None else tuple(found)
 
     @property
     def backlog(self) -> int:

@@ -13,7 +13,7 @@ from nemotron_runtime.penalties import changed
 from nemotron_runtime.thinking import forced
 from nemotron_runtime.types import TokenLogprobs
 
-__all__ = ["Choice", "Chosen", "choose", "choose_finite"]
+__all__ = ["Choice", "Chosen", "choose", "choose_finite", "logprobs_of"]
 
 
 def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
@@ -25,7 +25,7 @@ def choose(logits: Tensor, choices: Sequence[Choice]) -> list[Chosen]:
     """
     left, failures = guided(changed(logits, choices), choices)
     tokens = _tokens(left, choices)
-    logprobs = {row: _logprobs(logits[row], tokens[row], n) for row, n in _asking(choices)}
+    logprobs = {row: logprobs_of(logits[row], tokens[row], n) for row, n in _asking(choices)}
     return [Chosen(token, logprobs.get(row), failures.get(row)) for row, token in enumerate(tokens)]
 
 
@@ -81,8 +81,8 @@ def _asking(choices: Sequence[Choice]) -> list[tuple[int, int]]:
     return [(row, choice.params.logprobs) for row, choice in enumerate(choices) if choice.params.logprobs is not None]
 
 
-def _logprobs(logits: Tensor, token: int, count: int) -> TokenLogprobs:
-    """logits: (v,), as the model made them."""
+def logprobs_of(logits: Tensor, token: int, count: int) -> TokenLogprobs:
+    """logits: (v,), as the model made them; `count` of the likeliest tokens are told."""
     logprobs = logits.double().log_softmax(-1)
     if not count:
         return TokenLogprobs(logprobs[token].item())

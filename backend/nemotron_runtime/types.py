@@ -78,6 +78,8 @@ class SamplingParams:
     """Choose only tokens with which the answer can take this form, and end where nothing more can follow."""
     logprobs: int | None = None
     """Report each chosen token's log-probability and those of the n likeliest; None reports nothing."""
+    prompt_logprobs: int | None = None
+    """The same for each of the prompt's tokens but the first; for it, kept prefixes are computed again."""
 
     @property
     def looks_back(self) -> bool:
@@ -125,6 +127,8 @@ class TokenEvent:
     """What the client may read of why it ended in `error`: no exception's text."""
     logprobs: TokenLogprobs | None = None
     """Of the token, where the request asked for them."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] | None = None
+    """Of the prompt's tokens from the second on, with the first event of a request that asked for them."""
 
 
 Sink = Callable[[TokenEvent], None]

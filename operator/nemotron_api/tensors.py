@@ -67,6 +67,8 @@ _INPUTS: tuple[Tensor, ...] = (
     Tensor(
         "top_n_log_probs", "INT32", (1,), "with return_log_probs: likeliest tokens to tell at each place; default 0"
     ),
+    Tensor("return_prompt_log_probs", "BOOL", (1,), "true: prompt_log_probs are sent once; default false"),
+    Tensor("top_n_prompt_log_probs", "INT32", (1,), "with it: likeliest tokens to tell at each place; default 0"),
     Tensor("exclude_input_in_output", "BOOL", (1,), "false puts the prompt before the answer's text; default true"),
     Tensor("beam_width", "INT32", (1,), "1: there is no beam search"),
     Tensor("length_penalty", "FP32", (1,), "of no effect, as with a beam_width of 1 it has none"),
@@ -105,5 +107,13 @@ OUTPUTS: tuple[Tensor, ...] = (
     Tensor("cum_log_probs", "FP32", (1,), "their sum so far, without resumed tokens; sent when asked for"),
     Tensor("top_ids", "INT32", (ANY, ANY), "per new token, the likeliest tokens at its place; sent when asked for"),
     Tensor("top_log_probs", "FP32", (ANY, ANY), "their log-probabilities; sent when asked for"),
+    Tensor(
+        "prompt_log_probs",
+        "FP32",
+        (ANY,),
+        "log-probabilities of the prompt's tokens from the second on; sent when asked for, with the first response",
+    ),
+    Tensor("prompt_top_ids", "INT32", (ANY, ANY), "the likeliest tokens at their places; sent with them"),
+    Tensor("prompt_top_log_probs", "FP32", (ANY, ANY), "their log-probabilities; sent with them"),
 )
 """Log-probabilities are natural logarithms by the model's logits alone, before temperature, penalties and filters."""

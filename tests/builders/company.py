@@ -133,6 +133,7 @@ class Ask:
     temperature: float = 0.0
     seed: int = 0
     guide: Guide | None = None
+    prompt_logprobs: int | None = None
 
     @property
     def sampling(self) -> SamplingParams:
@@ -142,6 +143,7 @@ class Ask:
             seed=self.seed,
             ignore_eos=True,
             guide=self.guide,
+            prompt_logprobs=self.prompt_logprobs,
         )
 
 

@@ -13,7 +13,16 @@ from nemotron_api.tensors import INPUTS
 
 MODEL = "tiny"
 NUMPY = {"BYTES": np.object_, "BOOL": np.bool_, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
-MORE = ("sequence_index", "output_log_probs", "cum_log_probs", "top_ids", "top_log_probs")
+MORE = (
+    "sequence_index",
+    "output_log_probs",
+    "cum_log_probs",
+    "top_ids",
+    "top_log_probs",
+    "prompt_log_probs",
+    "prompt_top_ids",
+    "prompt_top_log_probs",
+)
 DATATYPES = {tensor.name: tensor.datatype for tensor in INPUTS}
 
 

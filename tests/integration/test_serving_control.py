@@ -80,6 +80,31 @@ async def test_log_probabilities_come_with_the_tokens(serving: Serving) -> None:
     assert "sequence_index" not in responses[0].more
 
 
+async def test_log_probabilities_of_the_prompt_come_once_and_are_those_of_an_answer(serving: Serving) -> None:
+    # given an answer with its log-probabilities, which is then the end of a prompt
+    answer = await generate(serving.grpc, text_input=PROMPT, max_tokens=12, ignore_eos=True, return_log_probs=True)
+    log_probs = np.concatenate([response.more["output_log_probs"] for response in answer])
+    prompt = tuple(16 + byte for byte in PROMPT.encode()) + joined(answer)
+
+    responses = await generate(
+        serving.grpc,
+        input_ids=list(prompt),
+        max_tokens=4,
+        ignore_eos=True,
+        return_prompt_log_probs=True,
+        top_n_prompt_log_probs=2,
+        temperature=1.0,
+        num_return_sequences=2,
+    )
+
+    (first,) = [response for response in responses if "prompt_log_probs" in response.more]
+    found = first.more["prompt_log_probs"]
+    assert len(found) == len(prompt) - 1
+    assert found[-12:] == pytest.approx(log_probs, abs=1e-3)
+    assert np.array(first.more["prompt_top_ids"]).shape == (len(prompt) - 1, 2)
+    assert {response.more["sequence_index"][0] for response in responses} == {0, 1}
+
+
 async def test_thoughts_end_with_their_budget(serving: Serving) -> None:
     asked = {"text_input": QUESTION, "max_tokens": 24}
 
@@ -99,8 +124,15 @@ async def test_settings_that_contradict_each_other_are_refused(serving: Serving)
 
 async def test_a_client_that_sends_every_input_is_served(serving: Serving) -> None:
     """As perf_analyzer does, which knows no optional inputs."""
-    neutral = {"top_p": 1.0, "max_tokens": 16, "num_return_sequences": 1, "repetition_penalty": 1.0, "end_id": -1}
+    neutral: dict[str, Any] = {
+        "top_p": 1.0,
+        "max_tokens": 16,
+        "num_return_sequences": 1,
+        "repetition_penalty": 1.0,
+        "end_id": -1,
+    }
     neutral |= {"reasoning_budget": -1, "exclude_input_in_output": True, "beam_width": 1, "stream": True}
+    neutral |= {"guided_decoding_guide_type": "", "guided_decoding_guide": ""}
     every: dict[str, Any] = {
         tensor.name: neutral.get(tensor.name, [] if tensor.dims == (ANY,) else 0) for tensor in INPUTS
     }

@@ -174,6 +174,14 @@ def test_half_a_guide_is_refused(given: dict[str, bytes], sentence: str) -> None
         parse(tensors(text_input=b"a", **given), {})
 
 
+def test_log_probabilities_of_the_prompt_are_asked_for_apart() -> None:
+    given = tensors(text_input=b"a", return_prompt_log_probs=True, top_n_prompt_log_probs=3)
+
+    assert parse(given, {}).sampling == SamplingParams(prompt_logprobs=3)
+    with pytest.raises(InvalidRequest, match="top_n_prompt_log_probs is 3 and return_prompt_log_probs false"):
+        parse(tensors(text_input=b"a", top_n_prompt_log_probs=3), {})
+
+
 def test_a_resumed_answer_brings_its_tokens() -> None:
     assert parse(tensors(text_input=b"a", resume_ids=[5, 6]), {}).resumed == (5, 6)
 

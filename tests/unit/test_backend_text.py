@@ -170,6 +170,7 @@ def test_every_output_is_of_the_shape_the_table_says() -> None:
     request = GenerationRequest("Q", SamplingParams(logprobs=2), answers=3)
     answer = Answer(request, 1, decode, 2)
     answer.extend(b"ab", logprobs=[TokenLogprobs(-1.0, ((97, -1.0), (4, -2.0)))] * 2)
+    answer.tell_prompt((TokenLogprobs(-3.0, ((5, -0.5),)),))
 
     written = tensors(answer.take())
 
@@ -179,6 +180,18 @@ def test_every_output_is_of_the_shape_the_table_says() -> None:
     assert written["top_ids"].tolist() == [[97, 4]] * 2
     assert written["top_log_probs"].tolist() == [[-1.0, -2.0]] * 2
     assert written["cum_log_probs"].tolist() == [-2.0]
+    assert written["prompt_log_probs"].tolist() == [-3.0]
+    assert written["prompt_top_ids"].tolist() == [[5]]
+    assert written["prompt_top_log_probs"].tolist() == [[-0.5]]
+
+
+def test_what_is_told_of_the_prompt_is_told_once() -> None:
+    answer = an_answer()
+    answer.tell_prompt((TokenLogprobs(-3.0),))
+    answer.tell_prompt(None)
+
+    assert answer.take().prompt_logprobs == (TokenLogprobs(-3.0),)
+    assert answer.take().prompt_logprobs is None
 
 
 def test_an_answer_that_gathered_nothing_has_empty_outputs() -> None:

@@ -66,3 +66,12 @@ def test_a_guide_learns_where_thoughts_end(vocabulary: Vocabulary, thoughts: tup
     (sampling,) = settle(a_request(SamplingParams(guide=Guide("regex", "a"))), vocabulary)
 
     assert sampling.guide == Guide("regex", "a", *thoughts)
+
+
+@pytest.mark.parametrize(
+    ("resumed", "told"), [pytest.param((), [2, None, None], id="the-first"), pytest.param((5,), [None], id="resumed")]
+)
+def test_one_answer_tells_of_the_prompt(resumed: tuple[int, ...], told: list[int | None]) -> None:
+    asked = a_request(SamplingParams(temperature=1.0, prompt_logprobs=2), answers=len(told), resumed=resumed)
+
+    assert [each.prompt_logprobs for each in settle(asked, PLAIN)] == told

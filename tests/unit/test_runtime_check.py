@@ -52,6 +52,12 @@ def a_budget(*, end_id: int = 2, tokens: int = 5) -> ThinkingBudget:
         pytest.param([1], SamplingParams(repetition_penalty=math.nan), "it is nan", id="repetition-nan"),
         pytest.param([1], SamplingParams(presence_penalty=math.inf), "presence_penalty .* inf", id="presence-inf"),
         pytest.param([1], SamplingParams(frequency_penalty=-math.inf), "frequency_penalty .* -inf", id="frequency-inf"),
+        pytest.param(
+            [1],
+            SamplingParams(prompt_logprobs=-1),
+            "prompt_logprobs must be from 0 to 100; it is -1",
+            id="prompt-logprobs",
+        ),
         pytest.param([1], SamplingParams(logprobs=101), "logprobs must be from 0 to 100; it is 101", id="logprobs"),
         pytest.param([1], SamplingParams(logit_bias=((32, 1.0),)), "biased token 32 at position 0", id="bias-outside"),
         pytest.param([1], SamplingParams(logit_bias=((3, 1.0), (3, 2.0))), "names a token twice", id="bias-twice"),
