@@ -1,5 +1,6 @@
 """Take from rows of logits the tokens that guides forbid."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,13 +24,16 @@ def guided(logits: Tensor, choices: Sequence[Choice]) -> tuple[Tensor, dict[int,
     masks, failures = _masks(choices)
     if not masks:
         return logits, failures
-    rows = list(masks)
-    left = logits[rows].masked_fill(~_bits(list(masks.values()), logits), -torch.inf)
-    some = left.amax(-1) > -torch.inf
-    failures |= {row: NOTHING_LEFT for row, is_some in zip(rows, some.tolist(), strict=True) if not is_some}
-    logits = logits.clone()
-    logits[rows] = torch.where(some[:, None], left, logits[rows])
-    return logits, failures
+    rows, forbidden = list(masks), _forbidden(list(masks.values()), logits)
+    if len(rows) == len(logits):
+        left = logits.masked_fill(forbidden, -torch.inf)
+    else:
+        left = logits.clone()
+        left[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
+    highest = left.amax(-1).tolist()
+    for row in [row for row in rows if highest[row] == -math.inf]:
+        failures[row], left[row] = NOTHING_LEFT, logits[row]
+    return left, failures
 
 
 def _masks(choices: Sequence[Choice]) -> tuple[dict[int, Words], dict[int, str]]:
@@ -49,8 +53,8 @@ def _masks(choices: Sequence[Choice]) -> tuple[dict[int, Words], dict[int, str]]
     return masks, failures
 
 
-def _bits(masks: Sequence[Words], logits: Tensor) -> Tensor:
-    """(g, v) whether each token is allowed, where `logits` are."""
-    packed = np.stack(masks).view(np.uint8)
+def _forbidden(masks: Sequence[Words], logits: Tensor) -> Tensor:
+    """(g, v) whether each token is forbidden, where `logits` are."""
+    packed = ~np.stack(masks).view(np.uint8)
     bits = np.unpackbits(packed, axis=-1, count=logits.shape[-1], bitorder="little")
-    return torch.from_numpy(bits).to(logits.device).bool()
+    return torch.from_numpy(bits.view(np.bool_)).to(logits.device)

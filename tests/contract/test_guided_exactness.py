@@ -10,7 +10,7 @@ import pytest
 
 from nemotron_runtime import Guide, SamplingParams, open_engine, pack
 from tests.builders.company import Ask, Guesser, Room, serve
-from tests.builders.streams import start
+from tests.builders.streams import Stream, start
 from tests.contract.test_exactness import TRAINED, alone
 
 pytestmark = pytest.mark.contract
@@ -105,6 +105,22 @@ def test_finished_answers_follow_their_guides(expected: list[list[int]]) -> None
         jsonschema.validate(each, SCHEMA)
     assert len(schemas) > 0
     assert set(choices) <= set(json.loads(GUIDES[2].text))
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.kind)
+def test_an_answer_cut_after_any_token_goes_on_the_same(engine: Path, guide: Guide) -> None:
+    sampling = SamplingParams(max_tokens=40, temperature=0.7, seed=5, frequency_penalty=0.2, logprobs=1, guide=guide)
+    served = open_engine(engine, threads=1, exact=True)
+    whole = start(served, tokens("This is"), sampling)
+    answer = whole.tokens()
+
+    for cut in range(1, len(answer), 2):
+        rest = Stream()
+        served.submit(tokens("This is"), sampling, rest.arriving.put, resumed=answer[:cut])
+        assert rest.tokens() == answer[cut:]
+        assert [event.logprobs for event in rest.events] == [event.logprobs for event in whole.events[cut:]]
+        assert rest.events[-1].finish_reason == whole.events[-1].finish_reason
+    served.close()
 
 
 def test_a_guide_that_leads_nowhere_ends_its_request_alone(engine: Path) -> None:
