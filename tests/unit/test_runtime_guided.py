@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nemotron_api.errors import InvalidRequest
 from nemotron_runtime import Guide, SamplingParams, ThinkingBudget, filters
-from nemotron_runtime.grammar import Grammar
+from nemotron_runtime.grammar import Grammar, GuideFailed
 from nemotron_runtime.guides import LibraryGuides
 from tests.builders.guided import EOS, PROMPT, THINK, UNTHINK, answer, follows, guides_of_all_kinds, some_guides
 
@@ -231,3 +231,20 @@ def test_a_mask_that_leaves_few_tokens_needs_no_sort_of_the_whole_vocabulary(
     answer(guides, replace(sampling, top_p=0.9))
 
     assert widths == [20] * 5
+
+
+def test_a_guide_that_fails_at_a_draft_goes_on_where_it_was(guides: LibraryGuides) -> None:
+    # given a grammar that leads nowhere after one of its choices: no byte follows "b"
+    guide = Guide("ebnf_grammar", 'start: "a" "c" | "b" NOTHING\nNOTHING: /[^\\x00-\\u{10FFFF}]/')
+    grammar = guides.grammar(SamplingParams(guide=guide), PROMPT, ())
+    before = grammar.allowed(PROMPT)
+
+    with pytest.raises(GuideFailed, match="no text goes on from here"):
+        grammar.allowed((*PROMPT, *b"b"))
+
+    after, further = grammar.allowed(PROMPT), grammar.allowed((*PROMPT, *b"a"))
+    assert before is not None
+    assert after is not None
+    assert further is not None
+    assert np.array_equal(before, after)
+    assert further.view(np.uint8)[ord("c") // 8] == 1 << ord("c") % 8
