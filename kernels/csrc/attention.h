@@ -94,11 +94,7 @@ template <class K> inline void attend(float *scores, int64_t seen, float &most, 
     });
     most = highest;
     total = total * faded + sum(shares);
-    vectors(dim, [&](int64_t i, int64_t n) {
-        V y = mul(some(out + i, n), all(faded));
-        for (int64_t t = 0; t < seen; ++t) y = fma(all(scores[t]), some(values + t * stride + i, n), y);
-        put(out + i, y, n);
-    });
+    add_rows(out, faded, scores, values, stride, seen, dim);
 }
 
 template <class K, class T>
@@ -121,11 +117,25 @@ template <class T> inline void decode_page(const Head<T> &a, const void *pages, 
         for (int64_t i = 0; i < a.dim(); ++i) to[t * a.dim() + i] = a.codes[from[t * a.stride() + i]];
 }
 
+// Pages lie anywhere: the next one comes nearer while this one is attended to.
+template <class T> inline void fetch_page(const Head<T> &a, int64_t first, int64_t stop) {
+    if (first >= stop) return;
+    int64_t size = a.m.kv_dtype == NK_FP8 ? 1 : int64_t(sizeof(T)), cell = a.cell(first);
+    const void *const both[] = {a.block.key_pages, a.block.value_pages};
+    for (const void *pages : both)
+        for (int64_t t = 0; t < a.m.page_tokens && first + t < stop; ++t) {
+            const char *row = static_cast<const char *>(pages) + (cell + t * a.stride()) * size;
+            for (int64_t i = 0; i < a.dim() * size; i += LINE) _mm_prefetch(row + i, _MM_HINT_T0);
+        }
+}
+
 template <class T> inline void attend(const Head<T> &a) {
+    fetch_page(a, 0, a.start);
     remember(a);
     int64_t stop = a.start + a.count;
     for (int64_t first = 0; first < stop; first += a.m.page_tokens) {
         int64_t tokens = stop - first < a.m.page_tokens ? stop - first : a.m.page_tokens, cell = a.cell(first);
+        fetch_page(a, first + a.m.page_tokens, stop);
         if (a.m.kv_dtype == NK_FP8) {
             decode_page(a, a.block.key_pages, cell, tokens, a.s.keys);
             decode_page(a, a.block.value_pages, cell, tokens, a.s.values);

@@ -36,6 +36,35 @@ inline float sum_of_squares(const float *x, int64_t count) {
     return sum(total);
 }
 
+// out (dim) ← out · faded + Σ_t weight_t · row_t, in the order of t; several vectors at once, as each waits for its last sum.
+template <class T>
+inline void add_rows(float *out, float faded, const float *weight, const T *rows, int64_t stride, int64_t count, int64_t dim) {
+    constexpr int64_t AT_ONCE = 4;
+    int64_t i = 0;
+    for (; i + AT_ONCE * WIDTH <= dim; i += AT_ONCE * WIDTH) {
+        V total[AT_ONCE];
+        for (int64_t v = 0; v < AT_ONCE; ++v) total[v] = mul(load(out + i + v * WIDTH), all(faded));
+        for (int64_t t = 0; t < count; ++t)
+            for (int64_t v = 0; v < AT_ONCE; ++v)
+                total[v] = fma(all(weight[t]), load(rows + t * stride + i + v * WIDTH), total[v]);
+        for (int64_t v = 0; v < AT_ONCE; ++v) store(out + i + v * WIDTH, total[v]);
+    }
+    for (; i + 2 * WIDTH <= dim; i += 2 * WIDTH) {
+        V one = mul(load(out + i), all(faded)), two = mul(load(out + i + WIDTH), all(faded));
+        for (int64_t t = 0; t < count; ++t) {
+            one = fma(all(weight[t]), load(rows + t * stride + i), one);
+            two = fma(all(weight[t]), load(rows + t * stride + i + WIDTH), two);
+        }
+        store(out + i, one);
+        store(out + i + WIDTH, two);
+    }
+    vectors(dim - i, [&](int64_t j, int64_t n) {
+        V total = mul(some(out + i + j, n), all(faded));
+        for (int64_t t = 0; t < count; ++t) total = fma(all(weight[t]), some(rows + t * stride + i + j, n), total);
+        put(out + i + j, total, n);
+    });
+}
+
 // y = x / rms(x) · weight, in FP32 and, for products, in their inputs' type.
 template <class X> inline void rms_norm(const float *x, const float *weight, int64_t width, double eps, float *y, X *as_input) {
     float scale = 1.0f / ::sqrtf(sum_of_squares(x, width) / float(width) + float(eps));

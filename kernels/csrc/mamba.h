@@ -144,18 +144,16 @@ template <class T> inline void attend_ring(const Group<T> &a, int64_t h, int64_t
     double sum = a.sums(h)[now];
     float *weight = a.s.weights, decay = ::expf(float(sum - a.block.before[a.head(h)]));
     for (int64_t j = 0; j < ring; ++j) weight[j] = a.s.hidden[i * ring + j] ? -INFINITY : float(sum - keys[j]);
-    vectors(ring, [&](int64_t j, int64_t n) {
-        put(weight + j, exp(some(weight + j, n)), n);
-    });
+    const float *scores = a.s.scores + i * ring;
+    vectors(ring, [&](int64_t j, int64_t n) { put(weight + j, mul(exp(some(weight + j, n)), some(scores + j, n)), n); });
     const T *xs = a.x_of(h);
-    float *y = a.s.y + i * a.width() + h * p, D = a.block.D[a.g * a.heads() + h];
+    float *y = a.s.carried + i * p, D = a.block.D[a.g * a.heads() + h];
+    int64_t first = a.place(a.anchor), tokens = a.start + i + 1 - a.anchor;
+    int64_t until = first + tokens < ring ? first + tokens : ring;
+    add_rows(y, decay, weight + first, xs + first * p, p, until - first, p);
+    add_rows(y, 1.0f, weight, xs, p, first + tokens - until, p);
     vectors(p, [&](int64_t c, int64_t n) {
-        V total = mul(some(a.s.carried + i * p + c, n), all(decay));
-        for (int64_t token = a.anchor, place = a.place(a.anchor); token <= a.start + i; ++token) {
-            total = fma(all(weight[place] * a.s.scores[i * ring + place]), some(xs + place * p + c, n), total);
-            if (++place == ring) place = 0;
-        }
-        put(y + c, fma(all(D), some(xs + now * p + c, n), total), n);
+        put(a.s.y + i * a.width() + h * p + c, fma(all(D), some(xs + now * p + c, n), some(y + c, n)), n);
     });
 }
 
@@ -172,7 +170,26 @@ template <class T> inline void gate(const Group<T> &a, int64_t i) {
     });
 }
 
+constexpr int64_t FETCHED_BYTES = 32 << 10;
+
+inline void fetch(const void *from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += LINE) _mm_prefetch(static_cast<const char *>(from) + i, _MM_HINT_T0);
+}
+
+// Small states lie scattered, a few KB for each sequence: they come nearer while the convolution is computed.
+template <class T> inline void fetch(const Group<T> &a) {
+    int64_t state = a.m.head_dim * a.m.state_size * 4, tokens = a.start - a.anchor, first = a.place(a.anchor);
+    if (a.m.state_dtype != NK_FP32 || state * a.heads() > FETCHED_BYTES) return;
+    int64_t until = first + tokens < a.m.ring ? tokens : a.m.ring - first, p = a.m.head_dim, n = a.m.state_size;
+    fetch(a.Bs() + first * n, until * n * int64_t(sizeof(T)));
+    for (int64_t i = 0; i < a.heads(); ++i) {
+        fetch(static_cast<const char *>(a.block.states) + a.head(i) * state, state);
+        fetch(a.x_of(i) + first * p, until * p * int64_t(sizeof(T)));
+    }
+}
+
 template <class T> inline void mix_group(const Group<T> &a, bool is_due) {
+    fetch(a);
     if (is_due) commit(a);
     convolve(a);
     remember_decays(a);

@@ -70,8 +70,11 @@ inline void tile(const T *w, int64_t stride, int64_t outputs, const X *const *x,
     const T *row[R];
     for (int r = 0; r < R; ++r) {
         row[r] = w + (r < outputs ? r : outputs - 1) * stride;
-        for (int m = 0; m < M; ++m) total[r][m] = block.from ? aside[r * M + m] : zero();
+        for (int m = 0; m < M; ++m) total[r][m] = zero();
     }
+    if (block.from)
+        for (int r = 0; r < R; ++r)
+            for (int m = 0; m < M; ++m) total[r][m] = aside[r * M + m];
     int64_t i = block.from;
     for (; i + By::STEP <= block.to; i += By::STEP) {
         typename By::Part in[M];
