@@ -14,10 +14,10 @@ CAPABILITIES = (80, 89, 90, 100, 120)
 SEQUENCES = 2
 
 
-def compiled(capability: int, model: str) -> dict[str, dict[str, int]]:
-    """By case and kernel: registers, bytes spilled, bytes of shared memory."""
+def compiled(capability: int, model: str, only: str = "") -> dict[str, dict[str, int]]:
+    """By case and kernel: registers, bytes spilled, bytes of shared memory; of cases in whose name `only` is found."""
     found = {}
-    for case, make in makers(SIZES[model]).items():
+    for case, make in ((case, make) for case, make in makers(SIZES[model]).items() if only in case):
         with torch.device("meta"):
             launches = make(SIZES[model], SEQUENCES).launches
         for launch in launches:
@@ -26,10 +26,11 @@ def compiled(capability: int, model: str) -> dict[str, dict[str, int]]:
 
 
 def main() -> None:
-    """Arguments: models, all without any."""
-    for model in sys.argv[1:] or SIZES:
+    """Arguments: a model, or all without any, and what the names of its cases have to contain."""
+    only = "".join(sys.argv[2:])
+    for model in sys.argv[1:2] or SIZES:
         for capability in CAPABILITIES:
-            found = {"model": model, "capability": capability, "kernels": compiled(capability, model)}
+            found = {"model": model, "capability": capability, "kernels": compiled(capability, model, only)}
             print(json.dumps(found), flush=True)
 
 

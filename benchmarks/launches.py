@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from nemotron_kernels.launch import Launch
-from nemotron_kernels.mamba_step import Block, RingParts, Rows
+from nemotron_kernels.mamba_step import Block, RingParts, Rows, commit_op
 from nemotron_kernels.mamba_step import op as mamba_step
 from nemotron_kernels.moe import op as moe
 from nemotron_kernels.paged_attention import op as attention
+from nemotron_kernels.rms_norm import op as rms_norm
 from nemotron_kernels.router import op as router
 
-RING, PAGE, OLD, MOST_OLD, TAPS = 48, 64, 24, 31, 4
-"""Places of a ring, tokens of a page, tokens since an anchor: usually, and at most; taps of the convolution."""
+RING, BLOCK, PAGE, OLD, MOST_OLD, TAPS = 48, 16, 64, 24, 31, 4
+"""Places of a ring, tokens of a block, of a page, since an anchor usually and at most; taps of the convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +62,38 @@ def _states(b: int, h: int, p: int, n: int, kept: torch.dtype) -> tuple[Tensor, 
     return (numbers(b, h, p, n, dtype=kept), *scales)
 
 
+def _ring(sizes: Sizes, b: int, kept: torch.dtype) -> RingParts:
+    (h, p, g, n), wide = sizes.mamba, torch.float64
+    return RingParts(
+        _states(b, h, p, n, kept),
+        torch.zeros(b, h, dtype=wide),
+        numbers(b, RING, h * p + 2 * g * n),
+        numbers(b, h, RING, p),
+        numbers(b, g, RING, n),
+        torch.zeros(b, h, RING, dtype=wide),
+        torch.zeros(b, h, RING, dtype=wide),
+    )
+
+
+def commit(kept: torch.dtype) -> Maker:
+    """The move of every sequence's anchor, which a step makes for one sequence out of BLOCK."""
+
+    def make(sizes: Sizes, b: int) -> Work:
+        (h, p, g, n), ring = sizes.mamba, _ring(sizes, b, kept)
+        seeds, anchors = torch.arange(b), torch.full((b,), BLOCK)
+        launch = commit_op.plan(ring, torch.arange(b), seeds, anchors, layer=7, tokens=BLOCK)
+        tail = BLOCK * (2 * (h * p + g * n) + 16 * h)
+        return Work((launch,), 2 * sum(part.nbytes for part in ring.states) + b * tail)
+
+    return make
+
+
 def step(kept: torch.dtype, q: int = 1) -> Maker:
     """The fused step of a Mamba-2 block, with states kept as they are."""
 
     def make(sizes: Sizes, b: int) -> Work:
         h, p, g, n = sizes.mamba
-        c, wide = h * p + 2 * g * n, torch.float64
-        ring = RingParts(
-            _states(b, h, p, n, kept),
-            torch.zeros(b, h, dtype=wide),
-            numbers(b, RING, c),
-            numbers(b, h, RING, p),
-            numbers(b, g, RING, n),
-            torch.zeros(b, h, RING, dtype=wide),
-            torch.zeros(b, h, RING, dtype=wide),
-        )
+        c, ring = h * p + 2 * g * n, _ring(sizes, b, kept)
         A, D, bias = (numbers(h, dtype=torch.float32) for _ in range(3))
         block = Block(numbers(c, TAPS), numbers(c), A, D, bias, numbers(h * p), 1e-5)
         z, xbc, dt = torch.split(numbers(b * q, h * p + c + h), [h * p, c, h], -1)
@@ -114,6 +132,13 @@ def route(sizes: Sizes, t: int) -> Work:
     return Work((launch,), weight.nbytes + x.nbytes)
 
 
+def normalize(sizes: Sizes, t: int) -> Work:
+    """The sum of what blocks gave so far, and its norm."""
+    h, delta = numbers(t, sizes.d), numbers(t, sizes.d)
+    launch = rms_norm.plan(h, delta, numbers(sizes.d), 1e-5, h.clone(), h.clone())
+    return Work((launch,), 4 * h.nbytes)
+
+
 def run_experts(sizes: Sizes, t: int) -> Work:
     """Routed experts and the shared one; bytes are those of the distinct experts that random ids name."""
     e, k, inner, width, shared_inner = _experts(sizes)
@@ -144,9 +169,13 @@ MAKERS: Mapping[str, Maker] = {
     "step, FP16 state": step(torch.float16),
     "step, INT8 state": step(torch.int8),
     "step of 4 tokens": step(torch.float32, q=4),
+    "commit, FP32 state": commit(torch.float32),
+    "commit, FP16 state": commit(torch.float16),
+    "commit, INT8 state": commit(torch.int8),
     "attention at 1k": attend(torch.bfloat16, 1024),
     "attention at 64k": attend(torch.bfloat16, 65536),
     "attention at 64k, FP8": attend(torch.float8_e4m3fn, 65536),
+    "sum and norm": normalize,
     "router": route,
     "experts": run_experts,
 }

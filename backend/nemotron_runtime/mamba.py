@@ -9,13 +9,13 @@ from torch import Tensor
 from nemotron_api.hybrid_config import HybridConfig
 from nemotron_kernels.causal_conv1d import causal_conv1d
 from nemotron_kernels.gated_rms_norm import gated_rms_norm
-from nemotron_kernels.mamba_step import Block, RingParts, Rows, mamba_step_fused
+from nemotron_kernels.mamba_step import Block, RingParts, Rows, can_commit, commit_fused, mamba_step_fused
 from nemotron_kernels.ssd import log_decays
 from nemotron_runtime.arithmetic import Arithmetic
 from nemotron_runtime.batch import Batch, Span, Window
 from nemotron_runtime.memory import Memory
 from nemotron_runtime.ring import Ring, Tail
-from nemotron_runtime.tails import MOST_OLD
+from nemotron_runtime.tails import BLOCK, MOST_OLD
 from nemotron_runtime.weights import Linear, Weights
 
 
@@ -54,13 +54,15 @@ class Mamba:
 
     def _fused(self, z: Tensor, xbc: Tensor, dt: Tensor, window: Window, ring: Ring) -> Tensor:
         """z, xbc, dt: (t, …) of all rows → (b · q, h · p) of the window's, after the norm."""
-        if window.commit:
-            ring.commit(window.commit, self.arithmetic.advance)
-        at = window.slots
+        at, due = window.slots, window.commit
         slots = _numbered(at.start, at.stop, z.device) if isinstance(at, slice) else at
         here = window.rows
         rows = Rows(z[here], xbc[here], dt[here], slots, window.positions, window.anchors)
         parts = RingParts(ring.states.parts, ring.before, ring.taps, ring.xs, ring.Bs, ring.sums, ring.keys)
+        if due and can_commit(parts):
+            commit_fused(parts, due.slots, due.seeds, due.anchors, layer=ring.states.layer, tokens=BLOCK)
+        elif due:
+            ring.commit(due, self.arithmetic.advance)
         convolution = self.conv_weight, self.conv_bias
         block = Block(*convolution, self.A, self.D, self.dt_bias, self.norm, self.config.norm_eps)
         return mamba_step_fused(rows, parts, block, most_old=MOST_OLD)

@@ -34,10 +34,11 @@ class Model:
 
     def __call__(self, batch: Batch, memory: Memory) -> Tensor:
         """(t, d) after the last block. Advances the memory of every sequence in the batch."""
-        h = F.embedding(batch.tokens, self.embeddings)
+        h, delta = F.embedding(batch.tokens, self.embeddings), None
         for block in self.blocks:
-            h = h + block.mixer(block.norm(h), batch, memory)
-        return h
+            h, normed = block.norm.after(h, delta)
+            delta = block.mixer(normed, batch, memory)
+        return h if delta is None else h + delta
 
     def logits(self, normed: Tensor) -> Tensor:
         """(t, d) → FP32 (t, vocabulary)."""
@@ -50,14 +51,14 @@ def build(config: HybridConfig, tensors: Mapping[str, Tensor], arithmetic: Arith
     return Model(
         embeddings=weights.tensor("embeddings.weight"),
         blocks=tuple(_block(config, arithmetic, index, weights) for index in range(len(config.pattern))),
-        norm=Norm(weights.tensor("norm_f.weight"), config.norm_eps, arithmetic.mean),
+        norm=Norm(weights.tensor("norm_f.weight"), config.norm_eps, arithmetic.mean, arithmetic.is_fused),
         head=weights.linear("lm_head"),
     )
 
 
 def _block(config: HybridConfig, arithmetic: Arithmetic, index: int, weights: Weights) -> Block:
     here = weights.under(f"layers.{index}")
-    norm = Norm(here.tensor("norm.weight"), config.norm_eps, arithmetic.mean)
+    norm = Norm(here.tensor("norm.weight"), config.norm_eps, arithmetic.mean, arithmetic.is_fused)
     return Block(norm, _mixer(config, arithmetic, index, here.under("mixer")))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nemotron_kernels.rms_norm import rms_norm
+from nemotron_kernels.rms_norm import add_rms_norm_fused, rms_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,17 @@ class Norm:
     weight: Tensor
     eps: float
     mean: Callable[[Tensor], Tensor]
+    is_fused: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps, self.mean)
+        return self.after(x, None)[1]
+
+    def after(self, h: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """h + delta, (t, d), and its norm."""
+        if self.is_fused:
+            return add_rms_norm_fused(h, delta, self.weight, self.eps)
+        h = h if delta is None else h + delta
+        return h, rms_norm(h, self.weight, self.eps, self.mean)
 
 
 @dataclass(frozen=True, slots=True)

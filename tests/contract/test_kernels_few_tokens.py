@@ -13,6 +13,7 @@ from nemotron_kernels.moe import moe
 from nemotron_kernels.moe.op import Shared, moe_few_tokens
 from nemotron_kernels.paged_attention import attend_window
 from nemotron_kernels.paged_attention.op import attend_window_in_parts
+from nemotron_kernels.rms_norm import add_rms_norm_fused, rms_norm
 from nemotron_kernels.router import router
 from nemotron_kernels.router.op import router_fused
 from tests.builders.numbers import FP32_ROUNDING, chance, error, random
@@ -106,6 +107,23 @@ def test_scores_that_are_no_numbers_still_name_experts_that_exist() -> None:
     assert 0 <= int(ids.min()) <= int(ids.max()) < 9
     assert weights[0].isnan().all()
     assert torch.equal(weights[1:], route(x[1:])[1])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, FP32_ROUNDING), (torch.bfloat16, BF16_ROUNDING)])
+@pytest.mark.parametrize("d", [1, 37, 128])
+def test_the_fused_norm_adds_and_is_the_reference(dtype: torch.dtype, bound: float, d: int) -> None:
+    # given rows that lie apart
+    h, delta = (random(3, 2 * d, seed=seed, dtype=dtype)[:, :d] for seed in (1, 2))
+    weight = random(d, seed=3, dtype=dtype)
+
+    total, normed = add_rms_norm_fused(h, delta, weight, 1e-5)
+
+    assert torch.equal(total, h + delta)
+    assert error(normed, rms_norm(h + delta, weight, 1e-5)) < bound
+    same, alone = add_rms_norm_fused(total[2:], None, weight, 1e-5)
+    assert torch.equal(alone, normed[2:])
+    assert same.data_ptr() == total[2:].data_ptr()
+    assert add_rms_norm_fused(h[:0], delta[:0], weight, 1e-5)[1].shape == (0, d)
 
 
 def expert_inputs(tokens: int, dtype: torch.dtype, d: int = 20) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -5,7 +5,8 @@ r places of a ring, c = h·p + 2·g·n channels of the convolution, k taps. The 
 """
 
 from nemotron_kernels.mamba_step.arguments import Block, RingParts, Rows
+from nemotron_kernels.mamba_step.commit_op import can_commit, commit_fused
 from nemotron_kernels.mamba_step.op import mamba_step_fused
 from nemotron_kernels.mamba_step.reference import mamba_step
 
-__all__ = ["Block", "RingParts", "Rows", "mamba_step", "mamba_step_fused"]
+__all__ = ["Block", "RingParts", "Rows", "can_commit", "commit_fused", "mamba_step", "mamba_step_fused"]
