@@ -1,9 +1,10 @@
-"""Mend what Triton's interpreter, which tests/conftest.py has run the kernels on a CPU, gets wrong about BF16."""
+"""Mend what Triton's interpreter, which tests/conftest.py has run the kernels on a CPU, gets wrong about numbers."""
 
 from typing import Any
 
 import numpy as np
 import triton.language as tl
+from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 
@@ -36,5 +37,15 @@ def _rounding_cast(self, source, target):  # type: ignore[no-untyped-def]
     return _cast(self, source, target)
 
 
+_patch = interpreter._patch_lang_tensor
+
+
+def _patch_and_index(tensor, scope):  # type: ignore[no-untyped-def]
+    """Triton 3.6's takes an array of one number for a number, which numpy 2.4 refuses."""
+    _patch(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
+interpreter._patch_lang_tensor = _patch_and_index
 InterpreterBuilder.create_dot = _product_of_numbers
 InterpreterBuilder.cast_impl = _rounding_cast

@@ -17,12 +17,17 @@ pytestmark = pytest.mark.contract
 
 TOKENS, LAYER = 16, 5
 SIZES = (2, 40, 1, 16)
-SLOTS, SEEDS, ANCHORS = torch.tensor([2, -1, 0]), torch.tensor([7, 1, 2**40 + 3]), torch.tensor([16, 16, 64])
+SLOTS, SEEDS, ANCHORS = (2, -1, 0), (7, 1, 2**40 + 3), (16, 16, 64)
+
+
+def moves() -> tuple[Tensor, Tensor, Tensor]:
+    """Slots, seeds and anchors; one is nobody's."""
+    return torch.tensor(SLOTS), torch.tensor(SEEDS), torch.tensor(ANCHORS)
 
 
 def a_tail(state: str, sizes: tuple[int, int, int, int] = SIZES) -> RingParts:
     ring = a_ring(3, *sizes, state=state)
-    remember(ring, some_rows(ring, SLOTS.tolist(), [20, 20, 70], [0, 0, 48], 1))
+    remember(ring, some_rows(ring, list(SLOTS), [20, 20, 70], [0, 0, 48], 1))
     return ring
 
 
@@ -51,7 +56,7 @@ def test_a_commit_is_the_recurrence_and_empties_the_ring(state: str, bound: floa
     ring = a_tail(state)
     left = own(ring)
 
-    commit_fused(left, SLOTS, SEEDS, ANCHORS, layer=LAYER, tokens=TOKENS)
+    commit_fused(left, *moves(), layer=LAYER, tokens=TOKENS)
 
     for slot, anchor in ((2, 16), (0, 64)):
         places = [token % RING for token in range(anchor - TOKENS, anchor)]
@@ -73,12 +78,12 @@ def test_rounding_has_the_bits_of_the_reference(state: str, sizes: tuple[int, in
     wide = replace(own(kept), states=(values(kept.states),))
     left = own(kept)
 
-    commit_fused(wide, SLOTS, SEEDS, ANCHORS, layer=LAYER, tokens=TOKENS)
-    commit_fused(left, SLOTS, SEEDS, ANCHORS, layer=LAYER, tokens=TOKENS)
+    commit_fused(wide, *moves(), layer=LAYER, tokens=TOKENS)
+    commit_fused(left, *moves(), layer=LAYER, tokens=TOKENS)
 
     for row, slot in ((0, 2), (2, 0)):
         exact = wide.states[0][slot, None]
-        u = uniform(SEEDS[row, None], ANCHORS[row, None], LAYER, exact.numel()).view(exact.shape)
+        u = uniform(torch.tensor([SEEDS[row]]), torch.tensor([ANCHORS[row]]), LAYER, exact.numel()).view(exact.shape)
         expected = (to_half(exact, u),) if state == "FP16" else _bytes(exact, u)
         assert all(torch.equal(part[slot, None], same) for part, same in zip(left.states, expected, strict=True))
 
@@ -88,7 +93,7 @@ def test_a_state_that_broke_stays_broken(state: str) -> None:
     ring = a_tail(state)
     ring.xs[2, 0, 3, 5] = torch.nan
 
-    commit_fused(ring, SLOTS, SEEDS, ANCHORS, layer=LAYER, tokens=TOKENS)
+    commit_fused(ring, *moves(), layer=LAYER, tokens=TOKENS)
 
     broken = values(ring.states)[2].isfinite().logical_not()
     assert broken[0, 5].all()
@@ -102,7 +107,7 @@ def test_bytes_of_odd_sizes_are_left_to_torch() -> None:
     assert not can_commit(ring)
     assert can_commit(a_ring(3, *sizes, state="FP16"))
     with pytest.raises(ValueError, match="commit them with torch"):
-        commit_fused(ring, SLOTS, SEEDS, ANCHORS, layer=LAYER, tokens=TOKENS)
+        commit_fused(ring, *moves(), layer=LAYER, tokens=TOKENS)
 
 
 def _bytes(read: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
