@@ -6,8 +6,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nemotron_api.build import EngineRequest, WeightsRequest
-from nemotron_api.deployment import LocalReference, Placement, Runtime
+from nemotron_api.deployment import Placement, Runtime
 from nemotron_api.record import Record, short
+from nemotron_api.source import LocalReference
 
 
 class ArtifactSpec(Record):

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from nemotron_api import names
 from nemotron_api.artifact import ArtifactSpec
-from nemotron_api.deployment import DeploymentSpec, cel
+from nemotron_api.cel import cel
+from nemotron_api.deployment import DeploymentSpec
 from nemotron_api.status import ArtifactStatus, DeploymentStatus
 
 _KEPT = {

@@ -7,54 +7,15 @@ from pydantic import Field, StringConstraints
 
 from nemotron_api import duration
 from nemotron_api.build import Limits, Precision, Target
+from nemotron_api.cel import cel
 from nemotron_api.record import Record
+from nemotron_api.source import LocalReference, ObjectName, Source
 
 Duration = Annotated[str, StringConstraints(pattern=duration.PATTERN, min_length=2, max_length=16)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)]
-ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
 DEFAULT_CLAIM = "nemotron-store"
-
-
-def cel(rule: str, message: str, **more: str) -> dict[str, Any]:
-    """One validation the API server runs; `message` is what the user reads."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message, **more}]}
-
-
-class LocalReference(Record):
-    name: ObjectName = Field(description="Name of an object in the same namespace.")
-
-
-class Source(Record):
-    """Where the weights are."""
-
-    uri: str = Field(
-        min_length=1,
-        max_length=2048,
-        description="hf://<owner>/<repository>@<commit>: one commit, 40 hex digits, of a repository of a hub. "
-        "pvc://<claim>/<path>: a checkpoint in Hugging Face layout on a claim of this namespace.",
-        json_schema_extra=cel(
-            "self.matches('^pvc://[a-z0-9][-a-z0-9.]*/.+') || self.matches('^hf://[^/@]+/[^/@]+@[0-9a-f]{40}$')",
-            "write hf://<owner>/<repository>@<commit> with all 40 hex digits of the commit, since a branch may change, "
-            "or pvc://<claim>/<path>",
-        ),
-    )
-    digest: str | None = Field(
-        None,
-        pattern=r"^sha256:[0-9a-f]{64}$",
-        description="sha256 of the file list as sha256sum prints it, sorted by name (`nemotron-build digest DIR`). "
-        "Absent: whatever is there is taken, hashed, and reported in the status.",
-    )
-    secret_ref: LocalReference | None = Field(
-        None, description="Secret whose keys the fetching Job gets as variables; HF_TOKEN is the hub's token."
-    )
-    endpoint: str | None = Field(
-        None,
-        pattern=r"^https?://[^\s?#]+$",
-        max_length=512,
-        description="Address of a mirror that speaks as the hub does. Absent: https://huggingface.co.",
-    )
 
 
 class Model(Record):
