@@ -1,6 +1,7 @@
 """Hand a model's tensors to the library of CPU kernels, and steps of a few tokens per sequence with them."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -55,21 +56,17 @@ class NativeSteps:
 
         Returns FP32 logits as `Executor.run` has them, and, if wanted, all rows (t, d) after the final norm.
         """
-        due = [piece for piece in slices if piece.next_anchor > piece.lease.anchor]
-        if due and self._rounds_states:
-            self._commit(due)
+        anchors = [piece.next_anchor for piece in slices]
+        due = [anchor > piece.lease.anchor for piece, anchor in zip(slices, anchors, strict=True)]
+        if self._rounds_states and any(due):
+            self._commit(list(compress(slices, due)))
+            due = [False] * len(slices)
         tables = batch.tables(
             [piece.lease.pages for piece in slices], max(piece.stop for piece in slices), self._memory.page_tokens
         )
         pieces = [
-            Piece(
-                piece.ids,
-                piece.lease.slot,
-                piece.start,
-                piece.next_anchor,
-                not self._rounds_states and piece.next_anchor > piece.lease.anchor,
-            )
-            for piece in slices
+            Piece(piece.ids, piece.lease.slot, piece.start, anchor, is_due)
+            for piece, anchor, is_due in zip(slices, anchors, due, strict=True)
         ]
         logits, normed = self._plan.run(pieces, tables, _yields(slices), wants_normed=wants_normed)
         return logits, None if normed is None else normed.to(self._network.embeddings.dtype)

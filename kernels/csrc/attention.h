@@ -18,7 +18,7 @@ inline float from_e4m3(uint8_t code) {
 }
 inline uint8_t to_e4m3(float x) {
     uint8_t sign = __builtin_signbit(x) ? 0x80 : 0;
-    if (!(__builtin_fabsf(x) <= 3.4e38f)) return sign | 0x7F;
+    if (!__builtin_isfinite(x)) return sign | 0x7F;
     float size = __builtin_fabsf(x) < 448.0f ? __builtin_fabsf(x) : 448.0f;
     if (size < 0x1p-6f) return sign | uint8_t(::nearbyintf(size * 0x1p9f));
     int exponent;
@@ -83,15 +83,18 @@ template <class T> inline void remember(const Head<T> &a) {
 // One query and one page of which it sees `seen` tokens.
 template <class K> inline void attend(float *scores, int64_t seen, float &most, float &total, float *out, const K *values,
                                       int64_t stride, int64_t dim) {
-    float highest = most;
-    for (int64_t t = 0; t < seen; ++t) highest = scores[t] > highest || scores[t] != scores[t] ? scores[t] : highest;
-    float faded = highest == most ? 1.0f : ::expf(most - highest);
+    // To the end of a vector with what weighs nothing: none of them is a special case then.
+    int64_t whole = (seen + WIDTH - 1) / WIDTH * WIDTH;
+    for (int64_t t = seen; t < whole; ++t) scores[t] = -INFINITY;
+    V high = all(most);
+    for (int64_t t = 0; t < whole; t += WIDTH) high = greater(high, load(scores + t));
+    float highest = largest(high), faded = highest == most ? 1.0f : ::expf(most - highest);
     V shares = zero();
-    vectors(seen, [&](int64_t t, int64_t n) {
-        V share = exp(sub(some(scores + t, n), all(highest)));
-        put(scores + t, share, n);
-        shares = add(shares, some(scores + t, n));
-    });
+    for (int64_t t = 0; t < whole; t += WIDTH) {
+        V share = exp(sub(load(scores + t), all(highest)));
+        store(scores + t, share);
+        shares = add(shares, share);
+    }
     most = highest;
     total = total * faded + sum(shares);
     add_rows(out, faded, scores, values, stride, seen, dim);
@@ -99,7 +102,7 @@ template <class K> inline void attend(float *scores, int64_t seen, float &most, 
 
 template <class K, class T>
 inline void attend_page(const Head<T> &a, const K *keys, const K *values, int64_t stride, int64_t first, int64_t tokens) {
-    int64_t size = a.m.page_tokens;
+    int64_t size = a.s.scores_stride;
     product(keys, stride, 0, tokens, a.s.rows, a.queries(), a.dim(), [&](int64_t q, int64_t t, __m128 four, int64_t n) {
         put_four(a.s.scores + q * size + t, four, n);
     });

@@ -36,33 +36,30 @@ inline float sum_of_squares(const float *x, int64_t count) {
     return sum(total);
 }
 
-// out (dim) ← out · faded + Σ_t weight_t · row_t, in the order of t; several vectors at once, as each waits for its last sum.
+// N vectors of a weighted sum of rows: as many at once as there are, since each waits for its last addition.
+template <int N, class T>
+inline void add_vectors(float *out, float faded, const float *weight, const T *rows, int64_t stride, int64_t count) {
+    V total[N];
+    for (int v = 0; v < N; ++v) total[v] = mul(load(out + v * WIDTH), all(faded));
+    for (int64_t t = 0; t < count; ++t)
+        for (int v = 0; v < N; ++v) total[v] = fma(all(weight[t]), load(rows + t * stride + v * WIDTH), total[v]);
+    for (int v = 0; v < N; ++v) store(out + v * WIDTH, total[v]);
+}
+
+// out (dim) ← out · faded + Σ_t weight_t · row_t, in the order of t.
 template <class T>
 inline void add_rows(float *out, float faded, const float *weight, const T *rows, int64_t stride, int64_t count, int64_t dim) {
-    constexpr int64_t AT_ONCE = 4;
     int64_t i = 0;
-    for (; i + AT_ONCE * WIDTH <= dim; i += AT_ONCE * WIDTH) {
-        V total[AT_ONCE];
-        for (int64_t v = 0; v < AT_ONCE; ++v) total[v] = mul(load(out + i + v * WIDTH), all(faded));
-        for (int64_t t = 0; t < count; ++t)
-            for (int64_t v = 0; v < AT_ONCE; ++v)
-                total[v] = fma(all(weight[t]), load(rows + t * stride + i + v * WIDTH), total[v]);
-        for (int64_t v = 0; v < AT_ONCE; ++v) store(out + i + v * WIDTH, total[v]);
-    }
-    for (; i + 2 * WIDTH <= dim; i += 2 * WIDTH) {
-        V one = mul(load(out + i), all(faded)), two = mul(load(out + i + WIDTH), all(faded));
-        for (int64_t t = 0; t < count; ++t) {
-            one = fma(all(weight[t]), load(rows + t * stride + i), one);
-            two = fma(all(weight[t]), load(rows + t * stride + i + WIDTH), two);
-        }
-        store(out + i, one);
-        store(out + i + WIDTH, two);
-    }
-    vectors(dim - i, [&](int64_t j, int64_t n) {
-        V total = mul(some(out + i + j, n), all(faded));
-        for (int64_t t = 0; t < count; ++t) total = fma(all(weight[t]), some(rows + t * stride + i + j, n), total);
-        put(out + i + j, total, n);
-    });
+    for (; i + 4 * WIDTH <= dim; i += 4 * WIDTH) add_vectors<4>(out + i, faded, weight, rows + i, stride, count);
+    int64_t left = (dim - i) / WIDTH;
+    if (left == 3) add_vectors<3>(out + i, faded, weight, rows + i, stride, count);
+    if (left == 2) add_vectors<2>(out + i, faded, weight, rows + i, stride, count);
+    if (left == 1) add_vectors<1>(out + i, faded, weight, rows + i, stride, count);
+    i += left * WIDTH;
+    if (i == dim) return;
+    V total = mul(load(out + i, dim - i), all(faded));
+    for (int64_t t = 0; t < count; ++t) total = fma(all(weight[t]), load(rows + t * stride + i, dim - i), total);
+    store(out + i, total, dim - i);
 }
 
 // y = x / rms(x) · weight, in FP32 and, for products, in their inputs' type.

@@ -41,11 +41,12 @@ struct MambaScratch {
 struct AttentionScratch {
     float *scores, *most, *total, *out, *queries, *keys, *values;
     const float **rows;
-    int64_t bytes;
+    int64_t scores_stride, bytes;
 
     AttentionScratch(Pieces pieces, const NkModel &m, int64_t count) {
         int64_t queries_of_head = m.kv_heads ? m.query_heads / m.kv_heads * count : 0;
-        scores = pieces.take<float>(queries_of_head * m.page_tokens);
+        scores_stride = (m.page_tokens + LINE - 1) / LINE * LINE;
+        scores = pieces.take<float>(queries_of_head * scores_stride);
         most = pieces.take<float>(queries_of_head);
         total = pieces.take<float>(queries_of_head);
         out = pieces.take<float>(queries_of_head * m.attention_dim);

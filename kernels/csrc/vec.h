@@ -142,6 +142,14 @@ inline __m128 sums(V a, V b, V c, V d) {
 }
 inline float sum(V a) { return _mm_cvtss_f32(sums(a, a, a, a)); }
 
+inline float largest(V a) {
+    float each[WIDTH];
+    store(each, a);
+    for (int64_t half = WIDTH / 2; half; half /= 2)
+        for (int64_t i = 0; i < half; ++i) each[i] = each[i] > each[i + half] ? each[i] : each[i + half];
+    return each[0];
+}
+
 // Call f(i, n) for each vector of `count` elements: the first one, and how many are in it.
 template <class F> inline void vectors(int64_t count, F f) {
     int64_t i = 0;
