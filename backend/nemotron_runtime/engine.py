@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from nemotron_api.errors import Overloaded, RequestError, ShuttingDown
 from nemotron_runtime.check import check
 from nemotron_runtime.config import RuntimeConfig
@@ -17,10 +15,11 @@ from nemotron_runtime.histogram import STEP_SECONDS, Histogram
 from nemotron_runtime.incident import record
 from nemotron_runtime.ledger import Ledger
 from nemotron_runtime.moves import Move
+from nemotron_runtime.outcome import Outcome, outcomes
 from nemotron_runtime.prefix_cache import worth_keeping
 from nemotron_runtime.request import Request
-from nemotron_runtime.sampler import Chosen, choose_finite
-from nemotron_runtime.scheduler import Slice, Step
+from nemotron_runtime.sampler import Chosen
+from nemotron_runtime.scheduler import Step
 from nemotron_runtime.speculation import Speculation
 from nemotron_runtime.types import DEFAULT_TERMS, EngineStats, FinishReason, SamplingParams, Sink, Terms, TokenEvent
 
@@ -147,8 +146,10 @@ class HybridEngine:
             started = time.monotonic()
             logits = self._executor.run(step.slices, drafting=self._uses_module)
             self._note_step(time.monotonic() - started)
-            chosen = self._settle(step.slices, logits)
+            found = outcomes(step.slices, logits)
+            self._settle(found)
             if self._speculation:
+                chosen = {each.request: each.tokens for each in found if each.accepted}
                 self._speculation.follow(step.slices, chosen, time.monotonic() - started, self._ledger.running)
 
     def _note_step(self, seconds: float) -> None:
@@ -174,42 +175,25 @@ class HybridEngine:
                 self._lock.wait(IDLE_TURN_SECONDS)
             return self._ledger.next_step()
 
-    def _settle(self, slices: Sequence[Slice], logits: Tensor) -> dict[Request, list[int]]:
-        """Choose what follows each slice, write it down, and hand it out; returns the tokens."""
-        rows = self._choose([piece for piece in slices if piece.is_last], logits)
-        found = {piece.request: _accepted(piece, row) for piece, row in rows.items()}
-        torn = {piece.request for piece, row in rows.items() if piece.drafts and None in row}
-        chosen = {request: [each.token for each in tokens] for request, tokens in found.items() if tokens}
+    def _settle(self, found: Sequence[Outcome]) -> None:
+        """Write down what follows each slice, and hand it out."""
         moves: list[Move] = []
         with self._lock:
-            for piece in slices:
-                moves += self._ledger.advance(piece, chosen.get(piece.request, ()), is_torn=piece.request in torn)
-            reasons = {request: request.finish_reason for request in chosen}
+            for each in found:
+                moves += self._ledger.advance(each.piece, each.tokens, is_torn=each.is_torn)
+            reasons = {each.request: each.request.finish_reason for each in found if each.accepted}
             for request, reason in reasons.items():
                 if reason:
                     self._ledger.finish(request)
         # Those who are done are in no books any more: they hear of it before anything else can go wrong.
-        for request, reason in reasons.items():
-            self._hand_out(request, found[request], reason)
+        for each in found:
+            if each.accepted:
+                self._hand_out(each.request, each.accepted, reasons[each.request])
         self._executor.move(moves)
         not_finite = NOT_FINITE_IN_FP16 if self._runtime.state_dtype == "FP16" else NOT_FINITE
-        for piece, (first, *_) in rows.items():
-            if piece.request not in chosen and piece.request not in torn:
-                self._end([piece.request], "error", first.failure if first else not_finite)
-        return chosen
-
-    def _choose(self, pieces: Sequence[Slice], logits: Tensor) -> dict[Slice, list[Chosen | None]]:
-        """What follows each slice's last confirmed token and each of its drafts; None where the model broke.
-
-        logits: (rows, vocabulary), a row for each slice's last confirmed token and for each of its drafts.
-        """
-        if not pieces:
-            return {}
-        choices = [
-            piece.request.choice(piece.drafts[:draft]) for piece in pieces for draft in range(1 + len(piece.drafts))
-        ]
-        rows = iter(choose_finite(logits, choices))
-        return {piece: [next(rows) for _ in range(1 + len(piece.drafts))] for piece in pieces}
+        for each in found:
+            if each.is_broken:
+                self._end([each.request], "error", each.failure or not_finite)
 
     def _hand_out(self, request: Request, chosen: Sequence[Chosen], reason: FinishReason | None) -> None:
         """Tell a request's sink its new tokens; the last one has the reason, if there is one.
@@ -242,15 +226,3 @@ class HybridEngine:
                 self._aborts.add(request.id)
             return False
         return True
-
-
-def _accepted(piece: Slice, rows: Sequence[Chosen | None]) -> list[Chosen]:
-    """What was chosen in each row, up to the first that no draft foresaw, or that has no token."""
-    accepted = []
-    for draft, chosen in zip((*piece.drafts, None), rows, strict=True):
-        if chosen is None or chosen.failure:
-            break
-        accepted.append(chosen)
-        if chosen.token != draft or piece.request.finishes_with([each.token for each in accepted]):
-            break
-    return accepted

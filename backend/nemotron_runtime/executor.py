@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import torch
 from torch import Tensor
@@ -170,11 +170,14 @@ class TorchExecutor:
                 memory.copy_slot(source, target)
             case CopyPage(source, target, tokens):
                 memory.copy_page(source, target, tokens)
-            case Park(request, slot, pages) if request.parked:
+            case Park(request, slot, pages):
                 self._park(request, slot, pages)
-            case Resume(request) if request.parked:
+            case Resume(request):
+                assert request.parked, "the books resume what they parked"
                 memory.write(request.held.slot, request.held.pages, request.parked.content.content())
                 request.parked = None
+            case other:
+                assert_never(other)
 
     def _park(self, request: Request, slot: int, pages: Sequence[int]) -> None:
         """Keep what a session knows; one that nobody has room for is computed again, to the same tokens."""
