@@ -29,7 +29,7 @@ from nemotron_build.store import Store
 
 TRACED = tuple(
     str(Path(nemotron_build.__file__).parent / name)
-    for name in ("job.py", "weights.py", "store.py", "temporary.py", "durable.py", "sealed.py")
+    for name in ("job.py", "weights.py", "folder.py", "store.py", "temporary.py", "durable.py", "sealed.py")
 )
 
 
