@@ -149,8 +149,7 @@ class HybridEngine:
             found = outcomes(step.slices, logits)
             self._settle(found)
             if self._speculation:
-                chosen = {each.request: each.tokens for each in found if each.accepted}
-                self._speculation.follow(step.slices, chosen, time.monotonic() - started, self._ledger.running)
+                self._speculation.follow(found, time.monotonic() - started, self._ledger.running)
 
     def _note_step(self, seconds: float) -> None:
         with self._lock:

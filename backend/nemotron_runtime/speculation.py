@@ -1,7 +1,7 @@
 """Guess what streams go on with, so that one step can confirm several tokens."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.drafts import NgramIndex
 from nemotron_runtime.executor import Executor
 from nemotron_runtime.governor import Phase
+from nemotron_runtime.outcome import Outcome
 from nemotron_runtime.request import Request
 from nemotron_runtime.sampler import choose_finite
 from nemotron_runtime.scheduler import Slice
@@ -148,34 +149,35 @@ class Speculation:
         """Whether drafts are given up for now, and nobody is asked for any."""
         return self._governor.phase is Phase.RESTING
 
-    def follow(
-        self,
-        pieces: Sequence[Slice],
-        chosen: Mapping[Request, Sequence[int]],
-        seconds: float,
-        running: Sequence[Request],
-    ) -> None:
+    def follow(self, found: Sequence[Outcome], seconds: float, running: Sequence[Request]) -> None:
         """Learn from a step that took `seconds`, and put drafts for the next one into the requests that go on."""
-        began, was_resting = self._clock(), self.is_resting
-        self._learn(pieces, chosen, seconds)
-        streams = [piece.request for piece in pieces if piece.request in chosen and piece.request.lease]
+        if self.is_resting:
+            # Every step comes here: nothing is looked at that need not be.
+            if all(each.piece.tokens == 1 and each.accepted for each in found):
+                self._governor.note(len(found), 0, seconds, 0.0)
+            for each in found:
+                if each.piece.drafts:
+                    each.request.drafts = ()
+            return
+        began = self._clock()
+        self._learn(found, seconds)
+        streams = [each.request for each in found if each.accepted and each.request.lease]
         # After a rest, only the next step keeps what a module goes on from.
-        idle = was_resting or self.is_resting
-        drafts = [()] * len(streams) if idle else self._drafts(pieces, streams)
+        pieces = [each.piece for each in found]
+        drafts = [()] * len(streams) if self.is_resting else self._drafts(pieces, streams)
         for request, draft in zip(streams, drafts, strict=True):
-            request.drafts = request.likely(draft)
+            request.drafts = draft
         self._forget(running)
         self._drafting_seconds = self._clock() - began
 
-    def _learn(self, pieces: Sequence[Slice], chosen: Mapping[Request, Sequence[int]], seconds: float) -> None:
-        decodes = [piece for piece in pieces if piece.is_decode and piece.request in chosen]
+    def _learn(self, found: Sequence[Outcome], seconds: float) -> None:
+        decodes = [each for each in found if each.piece.is_decode and each.accepted]
         if not decodes:
             return
         # What a step that also computed prompts takes says nothing of decodes.
-        alone = len(decodes) == len(pieces)
-        accepted = [max(0, len(chosen[piece.request]) - 1) for piece in decodes]
-        if self._governor.phase is not Phase.RESTING:
-            self._judge(decodes, accepted, seconds + self._drafting_seconds if alone else None)
+        alone = len(decodes) == len(found)
+        accepted = [len(each.accepted) - 1 for each in decodes]
+        self._judge([each.piece for each in decodes], accepted, seconds + self._drafting_seconds if alone else None)
         if alone:
             self._governor.note(len(decodes), sum(accepted), seconds, self._drafting_seconds)
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from nemotron_runtime import SamplingParams
 from nemotron_runtime.draft_length import Acceptance
 from nemotron_runtime.governor import Phase
+from nemotron_runtime.outcome import Outcome
 from nemotron_runtime.request import Lease, Request
+from nemotron_runtime.sampler import Chosen
 from nemotron_runtime.scheduler import Slice
 from nemotron_runtime.speculation import LOOKED_BACK, MOST_DRAFTS, LookUp, Speculation
 from tests.builders.governors import AlwaysDrafting
@@ -41,19 +43,19 @@ def a_stream(id: int, tokens: list[int], max_tokens: int = 50, drafts: tuple[int
     return request
 
 
-def a_step(request: Request, chosen: list[int]) -> Slice:
-    """The slice that computed the request's newest token and drafts, written down already."""
+def a_step(request: Request, chosen: list[int]) -> Outcome:
+    """What came of computing the request's newest token and drafts, written down already."""
     piece = Slice(request, request.computed, 1 + len(request.drafts), is_last=True, drafts=request.drafts)
     request.computed += len(chosen)
     request.tokens += chosen
-    return piece
+    return Outcome(piece, tuple(Chosen(token) for token in chosen))
 
 
 def test_a_text_that_repeats_itself_is_drafted_from_itself() -> None:
     speculation = Speculation(LookUp(), Asked([3]), AlwaysDrafting())
     request = a_stream(1, [1, 2, 3, 4, 5, 1, 2])
 
-    speculation.follow([a_step(request, [3])], {request: [3]}, 0.01, [request])
+    speculation.follow([a_step(request, [3])], 0.01, [request])
 
     assert request.drafts == (4, 5, 1)
 
@@ -63,7 +65,7 @@ def test_a_draft_never_goes_beyond_the_last_token_a_stream_may_have() -> None:
     # given a stream of 2 + 9 tokens at most, which has 2 + 7
     request = a_stream(1, [7] * 8, max_tokens=9)
 
-    Speculation(LookUp(), lengths, AlwaysDrafting()).follow([a_step(request, [7])], {request: [7]}, 0.01, [request])
+    Speculation(LookUp(), lengths, AlwaysDrafting()).follow([a_step(request, [7])], 0.01, [request])
 
     assert lengths.limits == [[1]]
     assert request.drafts == (7,)
@@ -74,10 +76,10 @@ def test_what_became_of_drafts_is_learnt_with_the_time_of_all_it_took() -> None:
     lengths = Asked([2])
     speculation = Speculation(LookUp(), lengths, AlwaysDrafting(), clock=lambda: next(ticks))
     request = a_stream(1, [7] * 8)
-    speculation.follow([a_step(request, [7])], {request: [7]}, 0.25, [request])
+    speculation.follow([a_step(request, [7])], 0.25, [request])
 
     # when the next step finds the first of two drafts right
-    speculation.follow([a_step(request, [7, 9])], {request: [7, 9]}, 0.25, [request])
+    speculation.follow([a_step(request, [7, 9])], 0.25, [request])
 
     # then its time is that of the step, and of drafting for it
     assert lengths.learnt == [([0], [0], 0.25), ([2], [1], 0.75)]
@@ -86,9 +88,9 @@ def test_what_became_of_drafts_is_learnt_with_the_time_of_all_it_took() -> None:
 def test_a_step_that_computed_a_prompt_beside_says_nothing_of_the_time() -> None:
     lengths = Asked([0])
     stream, prompt = a_stream(1, [7] * 8), a_stream(2, [7] * 30)
-    pieces = [a_step(stream, [7]), Slice(prompt, 0, 20, is_last=False)]
+    pieces = [a_step(stream, [7]), Outcome(Slice(prompt, 0, 20, is_last=False))]
 
-    Speculation(LookUp(), lengths, AlwaysDrafting()).follow(pieces, {stream: [7]}, 0.25, [stream, prompt])
+    Speculation(LookUp(), lengths, AlwaysDrafting()).follow(pieces, 0.25, [stream, prompt])
 
     assert lengths.learnt == [([0], [0], None)]
 
@@ -99,9 +101,7 @@ def test_streams_that_draft_do_so_alike(wanted: list[int], room: st.DataObject) 
     streams = [a_stream(i, [7] * 9, max_tokens=7 + tokens) for i, tokens in enumerate(left)]
     pieces = [a_step(stream, [7]) for stream in streams]
 
-    Speculation(LookUp(), Asked(wanted), AlwaysDrafting()).follow(
-        pieces, {stream: [7] for stream in streams}, 0.01, streams
-    )
+    Speculation(LookUp(), Asked(wanted), AlwaysDrafting()).follow(pieces, 0.01, streams)
 
     assert len({len(stream.drafts) for stream in streams if stream.drafts}) <= 1
     assert all(len(stream.drafts) < tokens for stream, tokens in zip(streams, left, strict=True))
@@ -113,11 +113,11 @@ def test_streams_that_are_gone_are_forgotten() -> None:
 
     for number in range(100):
         request = a_stream(number, [7] * 8)
-        speculation.follow([a_step(request, [7])], {request: [7]}, 0.01, [request])
+        speculation.follow([a_step(request, [7])], 0.01, [request])
 
     assert speculation.remembered == {99}
     request.lease = None
-    speculation.follow([a_step(request, [7])], {request: [7]}, 0.01, [])
+    speculation.follow([a_step(request, [7])], 0.01, [])
     assert speculation.remembered == set()
 
 
@@ -128,7 +128,7 @@ def test_a_long_text_is_looked_up_from_near_its_end_on(between: int, drafts: tup
     # given a text that ends as it began, or as it went on a while ago
     request = a_stream(1, [1, 2, 3, 4, *range(10, 10 + between), 1], max_tokens=10_000)
 
-    Speculation(LookUp(), Asked([2]), AlwaysDrafting()).follow([a_step(request, [2])], {request: [2]}, 0.01, [request])
+    Speculation(LookUp(), Asked([2]), AlwaysDrafting()).follow([a_step(request, [2])], 0.01, [request])
 
     assert request.drafts == drafts
 
@@ -149,7 +149,7 @@ def test_while_drafts_rest_none_are_left_and_nobody_is_asked_for_any() -> None:
     request = a_stream(1, [7] * 8, drafts=(7, 7))
     governor = AlwaysDrafting(Phase.RESTING)
 
-    Speculation(Mute(), Asked([3]), governor).follow([a_step(request, [7, 7])], {request: [7, 7]}, 0.01, [request])
+    Speculation(Mute(), Asked([3]), governor).follow([a_step(request, [7, 7])], 0.01, [request])
 
     assert request.drafts == ()
 
@@ -159,7 +159,7 @@ def test_while_steps_are_measured_who_drafts_keeps_up_and_nothing_is_drafted() -
     request = a_stream(1, [7] * 8)
 
     speculation = Speculation(look_up, lengths, AlwaysDrafting(Phase.MEASURING))
-    speculation.follow([a_step(request, [7])], {request: [7]}, 0.01, [request])
+    speculation.follow([a_step(request, [7])], 0.01, [request])
 
     assert request.drafts == ()
     assert lengths.limits == []
