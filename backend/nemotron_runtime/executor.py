@@ -101,12 +101,14 @@ class TorchExecutor:
     def run(self, slices: Sequence[Slice], *, drafting: bool = False) -> Tensor:
         keeping = drafting or prompt_scores.are_wanted(slices)
         few = sum(piece.tokens <= WINDOW for piece in slices) if self._native else 0
-        # What a module needs to know of the slices is only known now: some of them end with this step.
-        rows = self._batch(slices) if drafting or not few else None
+        rows: Batch | None
         if self._native is None or not few:
-            logits, normed = self._run(rows or self._batch(slices), keeping=keeping)
+            rows = self._batch(slices)
+            logits, normed = self._run(rows, keeping=keeping)
         else:
             logits, normed = self._run_both(self._native, slices, few, keeping=keeping)
+            # What a module needs to know of the slices is only known now: some of them end with this step.
+            rows = self._batch(slices) if drafting else None
         self._last = (rows, normed) if drafting and rows and normed is not None else None
         if normed is not None:
             prompt_scores.note(slices, normed, self._network.logits)

@@ -152,7 +152,8 @@ class Speculation:
     def follow(self, found: Sequence[Outcome], seconds: float, running: Sequence[Request]) -> None:
         """Learn from a step that took `seconds`, and put drafts for the next one into the requests that go on."""
         if self.is_resting:
-            # Every step comes here: nothing is looked at that need not be.
+            # Every step comes here: nothing is looked at that need not be. Should the rest end now, the next step is
+            # the first to keep what a module goes on from.
             if all(each.piece.tokens == 1 and each.accepted for each in found):
                 self._governor.note(len(found), 0, seconds, 0.0)
             for each in found:
@@ -162,7 +163,6 @@ class Speculation:
         began = self._clock()
         self._learn(found, seconds)
         streams = [each.request for each in found if each.accepted and each.request.lease]
-        # After a rest, only the next step keeps what a module goes on from.
         pieces = [each.piece for each in found]
         drafts = [()] * len(streams) if self.is_resting else self._drafts(pieces, streams)
         for request, draft in zip(streams, drafts, strict=True):

@@ -28,8 +28,8 @@ from nemotron_api.build import FileEntry
 from nemotron_api.errors import ChecksumMismatch, InvalidSpec, SourceError, SourceNotFound, SourceRefused
 from nemotron_build.digest import CHUNK_BYTES, hash_file
 from nemotron_build.progress import OnBytes
+from nemotron_build.source import FORMS
 
-FORM = "hf://<owner>/<repository>@<40 hex digits of a commit>"
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.md")
 """Files of a repository that belong to a checkpoint; not the same weights in other formats, and no code."""
 AT_ONCE = 4
@@ -88,9 +88,8 @@ class Hub:
         with ThreadPoolExecutor(AT_ONCE) as threads:
             # The largest last would leave the others idle.
             order = sorted(self.files, key=lambda path: -self.files[path].bytes)
-            fetched = dict(
-                zip(order, threads.map(lambda path: self._fetch(path, partial, on_bytes), order), strict=True)
-            )
+            entries = threads.map(lambda path: self._fetch(path, partial, on_bytes), order)
+            fetched = {entry.path: entry for entry in entries}
         for path in self.files:
             (into / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / path).rename(into / path)
@@ -126,7 +125,10 @@ def open_hub(rest: str, endpoint: str | None, token: str | None) -> Hub:
     """
     match = _URI.fullmatch(rest)
     if not match:
-        raise InvalidSpec(f"hf://{rest} names no commit of a repository: write {FORM}; a branch may change any time")
+        raise InvalidSpec(
+            f"hf://{rest} names no commit of a repository: write {FORMS['hf']} with the 40 hex digits of a commit; "
+            "a branch may change any time"
+        )
     repository, commit = match["repository"], match["commit"]
     with _telling(f"{repository} at {commit[:12]}"):
         api = HfApi(endpoint=endpoint, token=token or False)
@@ -174,13 +176,11 @@ def _telling(what: str) -> Iterator[None]:
         if error.response.status_code in (401, 403):
             raise SourceRefused(f"the hub refuses {what}: {_WITH_TOKEN}") from error
         raise SourceError(f"{what}: the hub answers {error.response.status_code}: try again later") from error
-    except EntryNotFoundError as error:
+    except (EntryNotFoundError, httpx2.HTTPError) as error:
         raise SourceError(f"{what} cannot be had: {_cause(error)}") from error
     except OSError as error:
         if error.errno is not None:
             raise  # the disk's, which the store explains
-        raise SourceError(f"{what} cannot be had: {_cause(error)}") from error
-    except httpx2.HTTPError as error:
         raise SourceError(f"{what} cannot be had: {_cause(error)}") from error
 
 
